@@ -1,0 +1,57 @@
+//! Signals as a file descriptor, so that an event loop sees them like any other event.
+
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+pub use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+/// The signals of a process that are handled in its loop.
+#[derive(Debug)]
+pub struct Signals {
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
+}
+
+impl Signals {
+    /// Takes over the given signals of this process.
+    ///
+    /// # Errors
+    /// When no socket pair can be made or a signal cannot be caught.
+    pub fn new(signals: &[i32]) -> io::Result<Signals> {
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        write.set_nonblocking(true)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals)?;
+        Ok(Signals { delivery })
+    }
+
+    /// The signals that have come since the last call, each once.
+    pub fn pending(&mut self) -> Vec<i32> {
+        self.delivery.pending().collect()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.delivery.get_read().as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    #[test]
+    fn arrive_on_the_descriptor() {
+        let mut signals = Signals::new(&[SIGUSR1, SIGUSR2]).unwrap();
+        assert!(signals.pending().is_empty());
+        nix::sys::signal::raise(nix::sys::signal::SIGUSR2).unwrap();
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(5000u16)).unwrap(), 1);
+        assert_eq!(signals.pending(), [SIGUSR2]);
+        assert!(signals.pending().is_empty());
+    }
+}
