@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Monitoring: is a real server up, and with what weight.
+//!
+//! [`recipe`] says what a check does, [`engine`] runs thousands of them on one epoll instance,
+//! [`state`] turns verdicts into up, down and weight without clock or I/O, and [`pool`] joins the
+//! three for a set of servers. [`wire`] is how a director and its pooled monitor talk.
+
+pub mod engine;
+mod exchange;
+pub mod failure;
+pub mod load;
+pub mod pool;
+mod program;
+pub mod recipe;
+pub mod regex;
+pub mod state;
+pub mod wire;
