@@ -6,6 +6,7 @@ pub mod args;
 pub mod control;
 pub mod lines;
 pub mod logging;
+pub mod memory;
 pub mod pidfile;
 pub mod poll;
 pub mod process;

@@ -1,3 +1,110 @@
-//! Placeholder.
+//! piranhactl: look at a configuration and at running daemons, and give them orders.
 
-fn main() {}
+mod configuration;
+mod service;
+mod table;
+
+use daemon::args::{self, Opt, Parsed, flag, option};
+use health::state::Force;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const CONFIG: &str = "/etc/sysconfig/ha/lvs.cf";
+
+const OPTIONS: [Opt; 6] = [
+    option("configfile", Some('c'), "FILE", "Configuration file (/etc/sysconfig/ha/lvs.cf)"),
+    flag("json", None, "Print JSON"),
+    option("control", None, "PATH", "lvsd's control socket (/run/piranha/lvsd.sock)"),
+    flag("version", None, "Display version"),
+    flag("help", Some('?'), "Show this help message"),
+    flag("usage", None, "Display brief usage message"),
+];
+
+const COMMANDS: &str = "
+Commands:
+  check                 Say everything that is wrong or doubtful in the configuration;
+                        exit 1 if anything keeps the daemons from working
+  config                Print the configuration with every default filled in
+  status                Show virtual servers, real servers, health and connections
+  up BLOCK/SERVER       Keep a real server up whatever its checks find
+  down BLOCK/SERVER     Keep a real server down (with quiesce_server: drain it)
+  auto BLOCK/SERVER     Let the checks decide again
+  reload                Make lvsd read its configuration again
+";
+
+/// What a command comes to: text for standard output, or for standard error with exit status 1.
+type Outcome = Result<String, Failure>;
+
+/// A command that failed.
+#[derive(Debug, Default)]
+struct Failure {
+    /// For standard output, all the same.
+    output: String,
+    /// For standard error.
+    message: String,
+}
+
+impl Failure {
+    fn message(text: impl Into<String>) -> Failure {
+        Failure { output: String::new(), message: text.into() }
+    }
+}
+
+fn main() -> ExitCode {
+    let parsed = match args::parse(&OPTIONS, std::env::args_os().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("piranhactl: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&parsed) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            print(&failure.output);
+            if !failure.message.is_empty() {
+                eprintln!("piranhactl: {}", failure.message);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints, and does not mind a reader that has seen enough (`piranhactl status | head`).
+fn print(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+}
+
+fn run(parsed: &Parsed) -> Outcome {
+    if parsed.has("help") {
+        let text = args::help("piranhactl COMMAND", &OPTIONS);
+        return Ok(text + COMMANDS);
+    }
+    if parsed.has("usage") {
+        return Ok(args::usage("piranhactl COMMAND", &OPTIONS));
+    }
+    if parsed.has("version") {
+        return Ok(args::version());
+    }
+    let file = PathBuf::from(parsed.text("configfile").unwrap_or_else(|| CONFIG.to_owned()));
+    let socket = parsed.text("control").unwrap_or_else(|| lvsd::status::SOCKET.to_owned());
+    let json = parsed.has("json");
+    let words: Vec<&str> = parsed.operands.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["check"] => configuration::check(&file),
+        ["config"] => configuration::show(&file, json),
+        ["status"] => service::status(&socket, json),
+        ["up", server] => service::force(&socket, server, Force::Up),
+        ["down", server] => service::force(&socket, server, Force::Down),
+        ["auto", server] => service::force(&socket, server, Force::Auto),
+        ["reload"] => service::reload(&socket),
+        [] => Err(Failure::message("no command given; try piranhactl --help")),
+        ["up" | "down" | "auto"] => {
+            Err(Failure::message(format!("{} needs a server: BLOCK/SERVER", words[0])))
+        }
+        _ => Err(Failure::message(format!("{}: no such command; try --help", words.join(" ")))),
+    }
+}

@@ -1,0 +1,86 @@
+//! Commands that look at a configuration file.
+
+use crate::{Failure, Outcome};
+use lvs_config::{Parsed, Severity, SystemResolver};
+use std::path::Path;
+
+fn read(file: &Path) -> Result<(Vec<u8>, Parsed), Failure> {
+    let bytes = std::fs::read(file)
+        .map_err(|e| Failure::message(format!("failed to open {}: {e}", file.display())))?;
+    let parsed = lvs_config::parse(&bytes, &SystemResolver);
+    Ok((bytes, parsed))
+}
+
+/// Prints all diagnostics; fails when one of them is an error.
+pub(crate) fn check(file: &Path) -> Outcome {
+    let (bytes, parsed) = read(file)?;
+    let name = file.display().to_string();
+    let count = |severity| parsed.diagnostics.iter().filter(|d| d.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let mut output = lvs_config::render(&parsed.diagnostics, &name, &bytes);
+    output.push_str(&format!("{name}: {}\n", summary(errors, warnings)));
+    if errors > 0 || parsed.config.is_err() {
+        return Err(Failure { output, message: String::new() });
+    }
+    Ok(output)
+}
+
+fn summary(errors: usize, warnings: usize) -> String {
+    let counted = |n: usize, what: &str| match n {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    };
+    format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"))
+}
+
+/// Prints the configuration in effect.
+pub(crate) fn show(file: &Path, json: bool) -> Outcome {
+    let (bytes, parsed) = read(file)?;
+    match (parsed.config, json) {
+        (Ok(config), true) => Ok(pretty(&config.to_json())),
+        (Ok(config), false) => Ok(plain(&config.to_json())),
+        (Err(error), true) => {
+            Err(Failure { output: pretty(&error.to_json()), message: String::new() })
+        }
+        (Err(_), false) => {
+            let name = file.display().to_string();
+            let message = lvs_config::render(&parsed.diagnostics, &name, &bytes);
+            Err(Failure::message(format!("the file cannot be used\n{message}")))
+        }
+    }
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+/// `key = value` a line, blocks indented under their names; keys without a value are left out.
+fn plain(config: &serde_json::Value) -> String {
+    let mut text = String::new();
+    write_level(config, 0, &mut text);
+    text
+}
+
+fn write_level(value: &serde_json::Value, depth: usize, text: &mut String) {
+    use serde_json::Value;
+    let Value::Object(map) = value else { return };
+    let indent = "    ".repeat(depth);
+    for (key, value) in map {
+        match value {
+            Value::Null => {}
+            Value::Array(blocks) => {
+                let kind = key.strip_suffix("ers").map_or(key.as_str(), |_| "server");
+                for block in blocks {
+                    let name = block.get("name").and_then(Value::as_str).unwrap_or_default();
+                    text.push_str(&format!("{indent}{kind} {name}\n"));
+                    write_level(block, depth + 1, text);
+                }
+            }
+            Value::Bool(on) => text.push_str(&format!("{indent}{key} = {}\n", u8::from(*on))),
+            Value::String(word) => text.push_str(&format!("{indent}{key} = {word}\n")),
+            _ if key == "name" => {}
+            other => text.push_str(&format!("{indent}{key} = {other}\n")),
+        }
+    }
+}
