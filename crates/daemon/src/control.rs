@@ -122,11 +122,7 @@ impl Server {
     /// Sends what waits for a client; false when it is of no use any more.
     fn send(&mut self, poller: &Poller, client: u64) -> bool {
         let Some(lines) = self.clients.get_mut(&client) else { return false };
-        if lines.flush().is_err() || lines.unsent() > MOST_UNSENT {
-            return false;
-        }
-        let wait = if lines.unsent() > 0 { poll::READ_WRITE } else { poll::READ };
-        poller.modify(&*lines, client, wait).is_ok()
+        lines.flush_in(poller, client).is_ok() && lines.unsent() <= MOST_UNSENT
     }
 }
 

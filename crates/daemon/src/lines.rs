@@ -1,6 +1,7 @@
 //! Lines over a stream socket that never blocks: what a daemon says to its children and to those
 //! who ask it something.
 
+use crate::poll::{self, Poller};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -19,6 +20,8 @@ pub struct Lines {
     scanned: usize,
     output: Vec<u8>,
     sent: usize,
+    /// Whether a poller reports when more can be sent.
+    waits: bool,
     longest: usize,
 }
 
@@ -45,6 +48,7 @@ impl Lines {
             scanned: 0,
             output: Vec::new(),
             sent: 0,
+            waits: false,
             longest,
         })
     }
@@ -115,6 +119,9 @@ impl Lines {
     /// # Errors
     /// A broken connection.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
         while self.sent < self.output.len() {
             match self.stream.write(&self.output[self.sent..]) {
                 Ok(n) => self.sent += n,
@@ -124,6 +131,22 @@ impl Lines {
             }
         }
         (self.output, self.sent) = (Vec::new(), 0);
+        Ok(())
+    }
+
+    /// Sends as much as the other side takes now, and has `poller`, where this stream is registered
+    /// under `token` for reading, report when it takes more.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub fn flush_in(&mut self, poller: &Poller, token: u64) -> io::Result<()> {
+        self.flush()?;
+        let waits = self.unsent() > 0;
+        if waits != self.waits {
+            let flags = if waits { poll::READ_WRITE } else { poll::READ };
+            poller.modify(&*self, token, flags)?;
+            self.waits = waits;
+        }
         Ok(())
     }
 

@@ -36,8 +36,9 @@ pub struct Options {
     pub verbose: bool,
 }
 
-/// Starts logging for this process. `RUST_LOG` overrules the levels (env_logger's syntax).
-/// A second call changes nothing.
+/// Starts logging for this process, which must have forked already if it is going to be a daemon:
+/// its pid stands in every line. `RUST_LOG` overrules the levels (env_logger's syntax). A second
+/// call changes nothing.
 pub fn init(options: &Options) {
     let level = if options.verbose { LevelFilter::Debug } else { LevelFilter::Info };
     let mut builder = env_logger::Builder::new();
@@ -115,6 +116,7 @@ fn printable(record: &Record<'_>) -> String {
 #[derive(Debug)]
 struct Syslog {
     ident: &'static str,
+    pid: u32,
     socket: Option<UnixDatagram>,
     /// When a connection was last tried in vain.
     failed: Option<Instant>,
@@ -124,7 +126,7 @@ struct Syslog {
 
 impl Syslog {
     fn new(ident: &'static str) -> Syslog {
-        Syslog { ident, socket: None, failed: None, stuck: false, lost: 0 }
+        Syslog { ident, pid: std::process::id(), socket: None, failed: None, stuck: false, lost: 0 }
     }
 
     fn write(&mut self, level: Level, text: &str) {
@@ -136,15 +138,13 @@ impl Syslog {
         }
     }
 
-    /// Sends one message in the form that syslog(3) writes, less the time, which syslogd adds. The
-    /// pid is asked for each time: it changes when the program becomes a daemon.
+    /// Sends one message in the form that syslog(3) writes, less the time, which syslogd adds.
     fn send(&mut self, level: Level, text: &str) -> bool {
-        let message = format!(
-            "<{}>{}[{}]: {text}",
-            FACILITY_DAEMON | severity(level),
-            self.ident,
-            std::process::id()
-        );
+        if self.connection().is_none() {
+            return false;
+        }
+        let priority = FACILITY_DAEMON | severity(level);
+        let message = format!("<{priority}>{}[{}]: {text}", self.ident, self.pid);
         // Twice, since a syslogd that was restarted refuses the old connection.
         for _ in 0..2 {
             let Some(socket) = self.connection() else { return false };

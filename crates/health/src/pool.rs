@@ -27,6 +27,8 @@ struct Entry {
     machine: Machine,
     /// When the server went up or down.
     since: Instant,
+    /// Failed checks in a row.
+    failures: u32,
     /// When its failure was last logged.
     logged: Option<Instant>,
     /// What was last told of it.
@@ -96,14 +98,16 @@ impl Pool {
         }
         let target = Target { addr: server.addr, port: server.port, udp: group.udp };
         let mut machine = match server.known {
-            Some(up) => Machine::known(server.weight, up),
+            Some(known) => Machine::known(server.weight, known.up, known.weight, now),
             None => Machine::new(server.weight),
         };
         machine.force(server.force, now);
         let job = self.use_job(server.id, target, &group.recipe, now);
         let load_job = group.load.as_ref().map(|w| self.use_job(server.id, target, &load_recipe(w), now));
-        let told = server.known.map(|up| (up, up.then_some(server.weight)));
-        let entry = Entry { group, job, load_job, machine, since: now, logged: None, told };
+        if let Some(at) = machine.step_at() {
+            self.steps.set(at, server.id);
+        }
+        let entry = Entry { group, job, load_job, machine, since: now, failures: 0, logged: None, told: None };
         self.servers.insert(server.id, entry);
         self.catch_up(server.id, now);
         self.told(server.id);
@@ -193,6 +197,12 @@ impl Pool {
         Some((entry.machine.is_up(), entry.machine.standing(&policy(&entry.group, self.scale))))
     }
 
+    /// How many checks of a server have failed in a row.
+    #[must_use]
+    pub fn failures(&self, id: u32) -> u32 {
+        self.servers.get(&id).map_or(0, |e| e.failures)
+    }
+
     /// What the checks have found of a server.
     #[must_use]
     pub fn health(&self, id: u32) -> Option<Health> {
@@ -279,8 +289,9 @@ impl Pool {
         let was_failing = entry.machine.health() == Health::Down && entry.logged.is_some();
         entry.machine.verdict(&policy, result.is_ok(), now);
         match result {
-            Ok(()) => entry.logged = None,
+            Ok(()) => (entry.failures, entry.logged) = (0, None),
             Err(failure) => {
+                entry.failures = entry.failures.saturating_add(1);
                 let due = entry.logged.is_none_or(|at| now.saturating_duration_since(at) >= REMIND);
                 if !was_failing || due {
                     entry.logged = Some(now);

@@ -89,14 +89,17 @@ impl Server {
         }
     }
 
-    /// A server whose last state is known, at full weight if it was up.
+    /// A server whose state before this process is known: up or down, and the weight it had in the
+    /// table, from which it goes on growing.
     #[must_use]
-    pub fn known(weight: u32, up: bool) -> Server {
+    pub fn known(weight: u32, up: bool, standing: Option<u32>, now: Instant) -> Server {
+        let current = standing.filter(|_| up).unwrap_or(weight).min(weight);
         Server {
             health: if up { Health::Up } else { Health::Down },
             succeeded: up,
-            entered: up,
-            current: weight,
+            entered: standing.is_some(),
+            current,
+            step_at: (up && current < weight).then(|| now + STEP),
             ..Server::new(weight)
         }
     }
@@ -272,7 +275,7 @@ mod tests {
     #[test]
     fn a_new_weight_counts_at_once_or_as_the_new_end() {
         let now = Instant::now();
-        let mut settled = Server::known(10, true);
+        let mut settled = Server::known(10, true, Some(10), now);
         settled.set_weight(4);
         assert_eq!(settled.standing(&POLICY), Some(4));
         let mut growing = Server::new(100);
@@ -281,15 +284,25 @@ mod tests {
         assert_eq!(growing.standing(&POLICY), Some(3));
         growing.set_weight(2);
         assert_eq!((growing.standing(&POLICY), growing.step_at()), (Some(2), None));
-        let mut down = Server::known(10, false);
+        let mut down = Server::known(10, false, None, now);
         down.set_weight(20);
         assert_eq!(down.standing(&POLICY), None);
     }
 
     #[test]
+    fn a_state_is_taken_over() {
+        let now = Instant::now();
+        let growing = Server::known(100, true, Some(12), now);
+        assert_eq!((growing.standing(&POLICY), growing.step_at()), (Some(12), Some(now + STEP)));
+        let quiesce = Policy { quiesce: true, ..POLICY };
+        assert_eq!(Server::known(100, false, Some(0), now).standing(&quiesce), Some(0));
+        assert_eq!(Server::known(100, false, None, now).standing(&quiesce), None);
+    }
+
+    #[test]
     fn an_operator_overrules_the_checks_and_lets_go() {
         let now = Instant::now();
-        let mut server = Server::known(1, true);
+        let mut server = Server::known(1, true, Some(1), now);
         server.force(Force::Down, now);
         server.verdict(&POLICY, true, now);
         assert_eq!(server.standing(&POLICY), None);
@@ -310,7 +323,7 @@ mod tests {
         server.verdict(&POLICY, true, now);
         server.load(&POLICY, 0.0);
         assert_eq!(server.standing(&POLICY), Some(2));
-        let mut server = Server::known(64, true);
+        let mut server = Server::known(64, true, Some(64), now);
         server.load(&POLICY, 0.0);
         assert_eq!(server.standing(&POLICY), Some(96));
         server.load(&POLICY, 100.0);

@@ -41,10 +41,19 @@ pub struct Server {
     pub weight: u32,
     /// Its state as it was known to a nanny before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub known: Option<bool>,
+    pub known: Option<Known>,
     /// What an operator has ordered.
     #[serde(default, skip_serializing_if = "is_auto")]
     pub force: Force,
+}
+
+/// A server's state as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Whether it was to serve.
+    pub up: bool,
+    /// Its weight in the table; `None`: not in the table.
+    pub weight: Option<u32>,
 }
 
 fn is_auto(force: &Force) -> bool {
@@ -73,6 +82,8 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum News {
+    /// The first message: this nanny understands orders.
+    Hello,
     /// A server's state has changed or is known for the first time.
     State(State),
     /// An answer to [`Order::Query`].

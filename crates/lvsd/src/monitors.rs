@@ -84,9 +84,7 @@ impl Pooled {
     /// Sends what is queued, as far as it is taken.
     pub fn flush(&mut self, poller: &Poller) {
         // A nanny that is gone is seen by its end as a child.
-        let _ = self.lines.flush();
-        let wait = if self.lines.unsent() > 0 { poll::READ_WRITE } else { poll::READ };
-        let _ = poller.modify(&self.lines, self.token, wait);
+        let _ = self.lines.flush_in(poller, self.token);
     }
 
     /// Reads what it has said. One that has hung up or talks nonsense is ended, which the caller

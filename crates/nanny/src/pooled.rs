@@ -83,9 +83,7 @@ impl Watch {
 
     fn flush(&mut self) {
         // A director that is gone is seen when its orders are read.
-        let _ = self.lines.flush();
-        let wait = if self.lines.unsent() > 0 { poll::READ_WRITE } else { poll::READ };
-        let _ = self.poller.modify(&self.lines, DIRECTOR, wait);
+        let _ = self.lines.flush_in(&self.poller, DIRECTOR);
     }
 
     fn on_signals(&mut self, now: Instant) {
