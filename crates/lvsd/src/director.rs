@@ -28,6 +28,8 @@ const RELOADED: u64 = 2;
 const CLASSIC: u64 = 1 << 32;
 const CONTROL: u64 = 1 << 40;
 
+/// With more servers than this, not every one gets a line at the start.
+const LARGE: usize = 256;
 /// How often the table is read to see whether somebody else has changed it.
 const AUDIT: Duration = Duration::from_secs(3);
 /// A table whose reading takes long is read less often: this many times what a reading takes.
@@ -116,13 +118,15 @@ impl Director {
     /// Prepares everything but the table.
     ///
     /// # Errors
-    /// When the process cannot have what a loop needs.
+    /// When another lvsd runs, or the process cannot have what a loop needs.
     pub fn new(options: Options, table: Box<dyn Table>, loaded: Loaded) -> io::Result<Director> {
         let poller = Poller::new()?;
         let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
         poller.add(&signals, SIGNALS, poll::READ)?;
         let control = match ControlServer::bind(&options.socket, &poller, CONTROL) {
             Ok(control) => Some(control),
+            // Two of them would undo each other's work.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => {
                 // The table matters more than questions about it.
                 log::error!("{error}: piranhactl cannot ask this lvsd");
@@ -363,16 +367,29 @@ impl Director {
                 pooled.flush(&self.poller);
                 let pid = pooled.pid;
                 self.pooled = Some(pooled);
-                for block in self.live.blocks().iter().filter(|b| !self.live.is_classic(b)) {
-                    for server in &block.servers {
-                        let (name, member) = (&block.block.name, &server.member.name);
-                        log::info!("create_monitor for {name}/{member} running as pid {pid}");
-                    }
-                }
+                self.log_monitors(pid);
             }
             Err(error) => {
                 log::error!("{error}");
                 self.pool_died(None, now);
+            }
+        }
+    }
+
+    /// A line for each server, as when each had a process; on a site larger than that was good for,
+    /// where syslog daemons would drop most of them, a line for each virtual server.
+    fn log_monitors(&self, pid: i32) {
+        let blocks = || self.live.blocks().iter().filter(|b| !self.live.is_classic(b));
+        let large = blocks().map(|b| b.servers.len()).sum::<usize>() > LARGE;
+        for block in blocks() {
+            let name = &block.block.name;
+            if large {
+                let count = block.servers.len();
+                log::info!("create_monitor for {name}/* ({count} servers) running as pid {pid}");
+                continue;
+            }
+            for server in &block.servers {
+                log::info!("create_monitor for {name}/{} running as pid {pid}", server.member.name);
             }
         }
     }
@@ -440,11 +457,8 @@ impl Director {
         let nanny = nanny_program();
         let Some((block, server)) = self.live.server(id) else { return };
         let program = block.block.client_monitor.as_deref().unwrap_or(&nanny);
-        let run = MonitorRun {
-            program,
-            verbose: self.options.verbose,
-            nodaemon: self.options.nodaemon,
-        };
+        let run =
+            MonitorRun { program, verbose: self.options.verbose, nodaemon: self.options.nodaemon };
         let words = block.block.monitor_command(&server.member, &self.site, &run);
         let listen = block.block.sorry.is_some().then_some((&self.poller, CLASSIC + u64::from(id)));
         let label = self.live.label(id);

@@ -129,8 +129,8 @@ impl LiveBlock {
             return;
         };
         let all_known = self.known == self.servers.len();
-        let wanted = self.up == 0
-            && (self.sorry_wanted || all_known || now >= self.began + FIRST_CHECKS);
+        let wanted =
+            self.up == 0 && (self.sorry_wanted || all_known || now >= self.began + FIRST_CHECKS);
         let (name, addr) = (&self.block.name, sorry.addr);
         match (self.sorry_wanted, wanted) {
             (false, true) => {
@@ -138,7 +138,9 @@ impl LiveBlock {
             }
             (true, false) => {
                 let up = self.up;
-                log::info!("Virtual Server {name}: {up} real servers; deactivate sorry_server {addr}");
+                log::info!(
+                    "Virtual Server {name}: {up} real servers; deactivate sorry_server {addr}"
+                );
             }
             _ => return,
         }
@@ -281,7 +283,7 @@ impl Live {
         let mut left: Vec<LiveBlock> = old.into_values().collect();
         left.sort_by_key(|b| b.block.group.id);
         for block in left {
-            self.retire(block, &mut turnover);
+            self.retire(&block, &mut turnover);
         }
         self.blocks = blocks;
         self.index_servers();
@@ -345,7 +347,7 @@ impl Live {
         if was_classic != is_classic {
             // Other monitors, with their own idea of the servers: these begin anew.
             for server in mem::take(&mut before.servers) {
-                self.dismiss(&mut fresh, server, was_classic, turnover);
+                Self::dismiss(&mut fresh, &server, was_classic, turnover);
             }
             if was_classic {
                 turnover.orders.push(Order::Group(fresh.block.group.clone()));
@@ -395,7 +397,7 @@ impl Live {
         let mut left: Vec<LiveServer> = before.into_values().collect();
         left.sort_by_key(|s| s.id);
         for server in left {
-            self.dismiss(fresh, server, classic, turnover);
+            Self::dismiss(fresh, &server, classic, turnover);
         }
     }
 
@@ -412,13 +414,7 @@ impl Live {
     }
 
     /// Ends the monitoring of a server that is no longer wanted; its entry becomes a stranger.
-    fn dismiss(
-        &self,
-        block: &mut LiveBlock,
-        server: LiveServer,
-        classic: bool,
-        turnover: &mut Turnover,
-    ) {
+    fn dismiss(block: &mut LiveBlock, server: &LiveServer, classic: bool, turnover: &mut Turnover) {
         if classic {
             turnover.stop.push(server.id);
         } else {
@@ -428,9 +424,9 @@ impl Live {
     }
 
     /// Ends a virtual server.
-    fn retire(&mut self, block: LiveBlock, turnover: &mut Turnover) {
+    fn retire(&mut self, block: &LiveBlock, turnover: &mut Turnover) {
         log::info!("shutting down virtual service {}", block.block.name);
-        let classic = self.is_classic(&block);
+        let classic = self.is_classic(block);
         for server in &block.servers {
             if classic {
                 turnover.stop.push(server.id);

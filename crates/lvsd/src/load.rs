@@ -23,8 +23,9 @@ pub struct Loaded {
 /// # Errors
 /// The text to show: the original's line first, then what is wrong and where.
 pub fn load(file: &Path) -> Result<Loaded, String> {
-    let bytes = std::fs::read(file)
-        .map_err(|e| format!("{}: {e}", lvs_config::open_failure(NAME, &file.display().to_string())))?;
+    let bytes = std::fs::read(file).map_err(|e| {
+        format!("{}: {e}", lvs_config::open_failure(NAME, &file.display().to_string()))
+    })?;
     let parsed = lvs_config::parse(&bytes, &SystemResolver);
     match parsed.config {
         Ok(config) => {

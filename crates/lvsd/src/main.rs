@@ -78,9 +78,8 @@ fn run(parsed: &Parsed) -> ExitCode {
         terminal: options.nodaemon.then_some(NAME),
         verbose: options.verbose,
     });
-    let _pidfile = PidFile::create(Path::new(PIDFILE))
-        .inspect_err(|error| log::error!("{error}"))
-        .ok();
+    let _pidfile =
+        PidFile::create(Path::new(PIDFILE)).inspect_err(|error| log::error!("{error}")).ok();
     let status = Director::new(options, table, loaded).and_then(Director::run);
     match status {
         Ok(0) => ExitCode::SUCCESS,
@@ -110,9 +109,8 @@ fn test_start(loaded: &Loaded, verbose: bool) -> String {
     for problem in &loaded.problems {
         say(problem.to_string());
     }
-    let command = |change: &Change| {
-        format!("running command {}", command_line(&site.ipvsadm_path, change))
-    };
+    let command =
+        |change: &Change| format!("running command {}", command_line(&site.ipvsadm_path, change));
     if site.timeouts != Timeouts::default() {
         say(command(&Change::SetTimeouts(site.timeouts)));
     }

@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn the_last_state_in_a_monitors_output_counts() {
-        let mut output = b"nanny: [inactive] shutting down a\nnanny: [ active ] making a\nnan".to_vec();
+        let mut output =
+            b"nanny: [inactive] shutting down a\nnanny: [ active ] making a\nnan".to_vec();
         assert_eq!(last_state(&mut output), Some(true));
         assert_eq!(output, b"nan");
         assert_eq!(last_state(&mut output), None);

@@ -256,7 +256,11 @@ fn members(
         if seen.insert(entry.key()) {
             members.push(Member { name: server.name.as_str().into(), addr, weight });
         } else {
-            let what = format!("server {}: {} is in the block already; left out", server.name, entry.key());
+            let what = format!(
+                "server {}: {} is in the block already; left out",
+                server.name,
+                entry.key()
+            );
             problems.push(problem(block, what));
         }
     }
@@ -452,8 +456,12 @@ mod tests {
         );
         assert_eq!(site.blocks.len(), 1);
         assert_eq!(site.blocks[0].members.len(), 1);
-        let starts = ["virtual server a: it has no address", "virtual server b: server s has no",
-            "virtual server b: server u: 10.0.0.3:80 is in", "virtual server c: TCP 1.2.3.4:80 belongs"];
+        let starts = [
+            "virtual server a: it has no address",
+            "virtual server b: server s has no",
+            "virtual server b: server u: 10.0.0.3:80 is in",
+            "virtual server c: TCP 1.2.3.4:80 belongs",
+        ];
         assert_eq!(problems.len(), starts.len(), "{problems:?}");
         for (problem, start) in problems.iter().zip(starts) {
             assert!(problem.starts_with(start), "{problem}");

@@ -1,6 +1,8 @@
 //! Histories of a director without a kernel: news, reloads and meddling with the table, against the
 //! in-memory table, which refuses what the kernel refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use health::wire::{Order, State};
 use ipvs::{Change, Destination, Forwarding, Memory, Table, VirtualService};
 use lvs_config::NoResolver;
@@ -147,7 +149,8 @@ fn a_reload_changes_what_changed_and_keeps_the_rest() {
     let (turnover, changes) = rig.reload(&scheduler);
     assert_eq!((turnover.orders.len(), changes), (0, 1));
 
-    let slower = block(1, "scheduler = rr\ntimeout = 3", &[(3, 1), (4, 9)]) + &block(2, "", &[(3, 1)]);
+    let slower =
+        block(1, "scheduler = rr\ntimeout = 3", &[(3, 1), (4, 9)]) + &block(2, "", &[(3, 1)]);
     let (turnover, changes) = rig.reload(&slower);
     assert!(matches!(turnover.orders.as_slice(), [Order::Group(_)]), "{turnover:?}");
     assert_eq!(changes, 0);
@@ -232,9 +235,8 @@ fn meddling_is_mended_and_other_peoples_services_stay() {
     rig.news("v1/s4", true, Some(1));
     let good = rig.shown();
     let key = rig.live.blocks()[0].block.service.key;
-    let at = |x: u8, weight| {
-        Destination::new([10, 0, 0, x].into(), 80, Forwarding::Masquerade, weight)
-    };
+    let at =
+        |x: u8, weight| Destination::new([10, 0, 0, x].into(), 80, Forwarding::Masquerade, weight);
     let meddling: [&[Change]; 4] = [
         &[Change::DeleteDestination(key, at(3, 1).key())],
         &[Change::EditDestination(key, at(3, 9))],
@@ -302,7 +304,9 @@ fn files() -> Vec<String> {
         String::new(),
         block(1, "", &[(3, 1), (4, 2)]) + &two,
         block(1, "sorry_server = 10.0.0.99\nscheduler = sh", &[(4, 7), (5, 1)]),
-        block(1, "persistent = 60\nquiesce_server = 1", &[(3, 1)]) + &two + &block(3, "", &[(9, 1)]),
+        block(1, "persistent = 60\nquiesce_server = 1", &[(3, 1)])
+            + &two
+            + &block(3, "", &[(9, 1)]),
         String::from("network = tunnel\n") + &two + &block(1, "port = 81", &[(3, 1), (4, 2)]),
     ]
 }

@@ -81,7 +81,8 @@ impl Watch {
     fn run(&mut self, options: &Options, mut entry: Option<&mut Entry>) -> std::io::Result<u8> {
         let mut events = Vec::new();
         loop {
-            let until = if self.pool.has_news() { Some(Instant::now()) } else { self.pool.deadline() };
+            let until =
+                if self.pool.has_news() { Some(Instant::now()) } else { self.pool.deadline() };
             self.poller.wait(until, &mut events)?;
             let now = Instant::now();
             if let Some(signal) = self.on_signals(now) {
@@ -179,7 +180,10 @@ impl Entry {
             ),
             (Some(_), Some(w)) => (
                 Change::EditDestination(self.service, entry(w)),
-                Some((ErrorKind::NoSuchDestination, Change::AddDestination(self.service, entry(w)))),
+                Some((
+                    ErrorKind::NoSuchDestination,
+                    Change::AddDestination(self.service, entry(w)),
+                )),
             ),
             (Some(_), None) => (Change::DeleteDestination(self.service, self.full.key()), None),
         };

@@ -10,17 +10,19 @@ use options::{Mode, Options};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let parsed = match args::start("nanny", "nanny", &options::TABLE, std::env::args_os().skip(1).collect()) {
-        Start::Print(text) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Start::Refuse(text) => {
-            eprint!("{text}");
-            return ExitCode::FAILURE;
-        }
-        Start::Run(parsed) => parsed,
-    };
+    let parsed =
+        match args::start("nanny", "nanny", &options::TABLE, std::env::args_os().skip(1).collect())
+        {
+            Start::Print(text) => {
+                print!("{text}");
+                return ExitCode::SUCCESS;
+            }
+            Start::Refuse(text) => {
+                eprint!("{text}");
+                return ExitCode::FAILURE;
+            }
+            Start::Run(parsed) => parsed,
+        };
     let result = if parsed.has("pool") {
         pooled::run(parsed.has("verbose"), parsed.has("nodaemon"))
     } else {

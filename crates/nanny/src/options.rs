@@ -77,8 +77,8 @@ impl Options {
         if fos == parsed.has("lvs") {
             return Err("unknown service type".to_owned());
         }
-        let addr = address(parsed, "server")?
-            .ok_or("No address supplied. Use '--help' for help.")?;
+        let addr =
+            address(parsed, "server")?.ok_or("No address supplied. Use '--help' for help.")?;
         let port = number(parsed, "port", 80, 65_535)?;
         let rport = number(parsed, "rport", port, 65_535)?;
         let interval = number(parsed, "interval", 10, u32::MAX)?;
@@ -102,7 +102,11 @@ impl Options {
             udp: target.udp,
             reentry: Policy::reentry_checks(reentry, interval),
             quiesce: parsed.has("quiesce_server"),
-            load: parsed.text("loadcmd").filter(|c| c != "none").as_deref().map(health::pool::load_words),
+            load: parsed
+                .text("loadcmd")
+                .filter(|c| c != "none")
+                .as_deref()
+                .map(health::pool::load_words),
         };
         Ok(Options {
             mode,
@@ -225,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_classic_command_line() {
-        let line = "-c -h 10.0.0.3 -p 443 -r 8443 -x OK -q -a 15 -t 6 -w 5 -V 10.0.0.100 -M g --lvs";
+        let line =
+            "-c -h 10.0.0.3 -p 443 -r 8443 -x OK -q -a 15 -t 6 -w 5 -V 10.0.0.100 -M g --lvs";
         let options = read(line).unwrap();
         let Mode::Lvs { service, entry } = &options.mode else { panic!() };
         assert_eq!(service.to_string(), "TCP 10.0.0.100:443");

@@ -49,9 +49,9 @@ impl Watch {
         let pool = Pool::new(Limits::of_this_process(), SCALE)?;
         poller.add(&signals, SIGNALS, poll::READ)?;
         poller.add(&pool, CHECKS, poll::READ)?;
-        poller
-            .add(&lines, DIRECTOR, poll::READ)
-            .map_err(|e| format!("--pool is for lvsd, which gives a socket as standard input: {e}"))?;
+        poller.add(&lines, DIRECTOR, poll::READ).map_err(|e| {
+            format!("--pool is for lvsd, which gives a socket as standard input: {e}")
+        })?;
         Ok(Watch { poller, signals, pool, lines, over: false })
     }
 
@@ -60,7 +60,8 @@ impl Watch {
         let mut events = Vec::new();
         while !self.over {
             self.flush();
-            let until = if self.pool.has_news() { Some(Instant::now()) } else { self.pool.deadline() };
+            let until =
+                if self.pool.has_news() { Some(Instant::now()) } else { self.pool.deadline() };
             self.poller.wait(until, &mut events)?;
             let now = Instant::now();
             for event in &events {

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        let cases = [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3_725, "1 h 2 min"), (90_061, "1 d 1 h")];
+        let cases =
+            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3_725, "1 h 2 min"), (90_061, "1 d 1 h")];
         for (seconds, want) in cases {
             assert_eq!(duration(seconds), want);
         }
