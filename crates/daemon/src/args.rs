@@ -87,10 +87,9 @@ impl Parsed {
             return Ok(None);
         };
         let number = std::str::from_utf8(&found.value).ok().and_then(c_integer);
-        number.map(Some).ok_or_else(|| Error {
-            option: found.spelled.clone(),
-            reason: "invalid numeric value",
-        })
+        number
+            .map(Some)
+            .ok_or_else(|| Error { option: found.spelled.clone(), reason: "invalid numeric value" })
     }
 }
 

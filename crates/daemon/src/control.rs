@@ -47,8 +47,9 @@ impl Server {
     /// # Errors
     /// When another process answers on `path`, or the socket cannot be made there.
     pub fn bind(path: &Path, poller: &Poller, base: u64) -> io::Result<Server> {
-        let named =
-            |e: io::Error| io::Error::new(e.kind(), format!("control socket {}: {e}", path.display()));
+        let named = |e: io::Error| {
+            io::Error::new(e.kind(), format!("control socket {}: {e}", path.display()))
+        };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(named)?;
         }
@@ -65,7 +66,13 @@ impl Server {
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(named)?;
         poller.add(&listener, base, poll::READ)?;
-        Ok(Server { listener, path: path.to_owned(), base, next: base + 1, clients: BTreeMap::new() })
+        Ok(Server {
+            listener,
+            path: path.to_owned(),
+            base,
+            next: base + 1,
+            clients: BTreeMap::new(),
+        })
     }
 
     /// Whether an event's token belongs to this server.

@@ -22,7 +22,16 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 /// The suite's crates: `--verbose` raises their level only.
 const OURS: [&str; 10] = [
-    "daemon", "fos", "health", "ipvs", "lvs_config", "lvs_net", "lvsd", "nanny", "pulse", "send_arp",
+    "daemon",
+    "fos",
+    "health",
+    "ipvs",
+    "lvs_config",
+    "lvs_net",
+    "lvsd",
+    "nanny",
+    "pulse",
+    "send_arp",
 ];
 
 /// What to log where.

@@ -13,7 +13,7 @@ pub const READ: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
 pub const READ_WRITE: EpollFlags = READ.union(EpollFlags::EPOLLOUT);
 
 /// Most events taken at a time; more stay queued in the kernel.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 
 /// What happened to a descriptor.
 #[derive(Debug, Clone, Copy)]
@@ -73,9 +73,7 @@ impl Poller {
             Err(nix::errno::Errno::EINTR) => 0,
             Err(e) => return Err(e.into()),
         };
-        events.extend(
-            raw.iter().take(count).map(|e| Event { token: e.data(), flags: e.events() }),
-        );
+        events.extend(raw.iter().take(count).map(|e| Event { token: e.data(), flags: e.events() }));
         Ok(())
     }
 }

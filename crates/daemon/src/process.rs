@@ -1,7 +1,7 @@
 //! Children of a daemon: who has ended, and how.
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::fmt;
 
@@ -35,17 +35,12 @@ impl fmt::Display for Ended {
 /// [`collect`] is called. `None` when there is none.
 #[must_use]
 pub fn next_ended() -> Option<(i32, Ended)> {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     loop {
-        match waitid(Id::All, flags) {
-            Ok(WaitStatus::Exited(pid, status)) => {
-                return Some((pid.as_raw(), Ended::Exited(status)));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                return Some((pid.as_raw(), Ended::Signaled(signal as i32)));
-            }
+        match wait_any(flags) {
+            Ok(found) => return found,
             Err(Errno::EINTR) => {}
-            _ => return None,
+            Err(_) => return None,
         }
     }
 }
@@ -55,15 +50,31 @@ pub fn collect(pid: i32) {
     while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) == Err(Errno::EINTR) {}
 }
 
+/// waitid(2) for any child. Signal numbers are taken as they come: nix knows only the named ones, and
+/// a child ended by a real-time signal would be an error that hides all children behind it.
+#[allow(unsafe_code)]
+fn wait_any(flags: libc::c_int) -> Result<Option<(i32, Ended)>, Errno> {
+    // SAFETY: siginfo_t is plain C data for which zeroes are valid; waitid fills it in. After success
+    // si_pid and si_status are the members that hold for SIGCHLD, and zero where no child has ended.
+    let (pid, code, status) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        Errno::result(libc::waitid(libc::P_ALL, 0, &raw mut info, flags))?;
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    let how =
+        if code == libc::CLD_EXITED { Ended::Exited(status) } else { Ended::Signaled(status) };
+    Ok((pid != 0).then_some((pid, how)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
 
-    #[test]
-    fn ends_are_seen_before_the_pid_is_given_back() {
+    /// Waits for the end of a shell that runs `script`, the only child while it runs.
+    fn end_of(script: &str) -> Ended {
         #[allow(clippy::zombie_processes)]
-        let child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let ended = loop {
             if let Some((ended, how)) = next_ended() {
@@ -72,11 +83,19 @@ mod tests {
             }
             std::thread::yield_now();
         };
-        assert_eq!(ended, Ended::Exited(3));
-        assert_eq!(ended.to_string(), "exited with status 3");
-        assert_eq!(next_ended(), Some((pid, ended)));
+        assert_eq!(next_ended(), Some((pid, ended)), "still there until it is collected");
         collect(pid);
         assert_eq!(next_ended(), None);
+        ended
+    }
+
+    // One test: two would collect each other's children.
+    #[test]
+    fn ends_are_seen_before_the_pid_is_given_back() {
+        assert_eq!(end_of("exit 3"), Ended::Exited(3));
+        assert_eq!(end_of("kill -9 $$"), Ended::Signaled(9));
+        assert_eq!(end_of("kill -40 $$"), Ended::Signaled(40), "a signal without a name");
+        assert_eq!(Ended::Exited(3).to_string(), "exited with status 3");
         assert_eq!(Ended::Signaled(9).to_string(), "terminated with signal 9");
     }
 }

@@ -1,5 +1,6 @@
 //! Signals as a file descriptor, so that an event loop sees them like any other event.
 
+use nix::sys::signal::SigSet;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use std::io;
@@ -15,15 +16,18 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over the given signals of this process.
+    /// Takes over the given signals of this process, and unblocks all: a mask that whoever started
+    /// this process has left behind would make it deaf, and its children too. Call it before any
+    /// thread is started.
     ///
     /// # Errors
     /// When no socket pair can be made or a signal cannot be caught.
     pub fn new(signals: &[i32]) -> io::Result<Signals> {
+        SigSet::empty().thread_set_mask()?;
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
         Ok(Signals { delivery })
     }
 
@@ -46,6 +50,9 @@ mod tests {
 
     #[test]
     fn arrive_on_the_descriptor() {
+        let mut left_behind = SigSet::empty();
+        left_behind.add(nix::sys::signal::SIGUSR2);
+        left_behind.thread_block().unwrap();
         let mut signals = Signals::new(&[SIGUSR1, SIGUSR2]).unwrap();
         assert!(signals.pending().is_empty());
         nix::sys::signal::raise(nix::sys::signal::SIGUSR2).unwrap();

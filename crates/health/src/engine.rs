@@ -6,53 +6,30 @@
 
 use crate::exchange::{Exchange, NotBegun, Prepared};
 use crate::failure::Failure;
-use crate::program::{self, Running, ShellChoice};
+use crate::program::{self, Judged, Running, ShellChoice};
 use crate::recipe::{Action, Recipe, Target};
-use daemon::poll::{Event, Flags, Poller};
+use crate::recipes::{RecipeId, Recipes};
+use daemon::poll::{self, Event, Flags, Poller};
 use daemon::process::Ended;
 use daemon::timers::Timers;
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Descriptors left to the rest of the process.
-const RESERVED: usize = 64;
+pub use crate::limits::Limits;
+
 /// Checks begun before finished ones are looked at again.
 const BEGIN_AT_ONCE: usize = 64;
 /// How long a shortage of descriptors or memory is waited out.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
-/// Most programs at once unless said otherwise.
-const PROGRAMS: usize = 64;
-
-/// How much may go on at the same time.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Checks over sockets.
-    pub sockets: usize,
-    /// Check programs.
-    pub programs: usize,
-}
-
-impl Limits {
-    /// Raises this process's limit of descriptors as far as it goes and shares them out.
-    #[must_use]
-    pub fn of_this_process() -> Limits {
-        let descriptors = raise_descriptors();
-        let programs = PROGRAMS.min(descriptors / 4).max(1);
-        Limits { sockets: descriptors.saturating_sub(RESERVED + programs).max(1), programs }
-    }
-}
-
-/// The limit of descriptors, raised to the hard one (getrlimit(2)).
-fn raise_descriptors() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
-    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
-}
+/// How often a shortage is logged.
+const SHORTAGE_REMIND: Duration = Duration::from_secs(60);
+/// A loop that comes later than this after a time limit has been held up itself (a machine that was
+/// stopped, a long change of the table): what it missed is not held against the servers.
+const LATE: Duration = Duration::from_millis(100);
 
 /// A job's number.
 pub type JobId = u32;
@@ -82,12 +59,16 @@ pub struct Last {
 #[derive(Debug)]
 struct Job {
     target: Target,
-    recipe: u32,
+    recipe: RecipeId,
     users: u32,
     /// Counts the job's timers and sockets, so that an old one's event is known as such.
     generation: u32,
     begun: Instant,
     phase: Phase,
+    /// The next run is to be put in the job's place in the interval.
+    spread: bool,
+    /// The run has been given more time, because the loop came late.
+    extended: bool,
     last: Option<Last>,
 }
 
@@ -101,10 +82,55 @@ enum Phase {
     Program(Box<Running>),
 }
 
+/// Due at the time limit of a job's run, which is also the time of its next one, or earlier where the
+/// next run is to come earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct TimerKey {
     job: JobId,
     generation: u32,
+}
+
+/// Jobs whose time has come, and what keeps them from beginning.
+#[derive(Debug)]
+struct Lane {
+    queue: VecDeque<JobId>,
+    running: usize,
+    limit: usize,
+    /// None begins before this while there is a shortage.
+    resume: Option<Instant>,
+}
+
+impl Lane {
+    fn new(limit: usize) -> Lane {
+        Lane { queue: VecDeque::new(), running: 0, limit: limit.max(1), resume: None }
+    }
+
+    /// Whether a job could begin, and from when on.
+    fn ready(&self) -> Option<Option<Instant>> {
+        (self.running < self.limit && !self.queue.is_empty()).then_some(self.resume)
+    }
+
+    /// Takes out the next job that may begin at `now`.
+    fn next(&mut self, now: Instant) -> Option<JobId> {
+        if self.running >= self.limit || self.resume.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.queue.pop_front()
+    }
+}
+
+/// What a job needs a place for.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Socket,
+    Program,
+}
+
+/// What became of a job that was to begin.
+enum Begun {
+    Yes,
+    /// This machine is short of something.
+    Short(Errno),
 }
 
 /// The engine. Its owner waits on [`AsFd`] until [`Engine::deadline`], calls [`Engine::run`], hands
@@ -116,19 +142,16 @@ pub struct Engine {
     timers: Timers<TimerKey>,
     jobs: Vec<Option<Job>>,
     free: Vec<JobId>,
-    by_check: HashMap<(Target, u32), JobId>,
-    recipes: Vec<Option<(Rc<Prepared>, u32)>>,
-    by_recipe: HashMap<Recipe, u32>,
-    queued_sockets: VecDeque<JobId>,
-    queued_programs: VecDeque<JobId>,
-    sockets: usize,
-    programs: HashMap<i32, JobId>,
+    by_check: HashMap<(Target, RecipeId), JobId>,
+    recipes: Recipes,
+    sockets: Lane,
+    programs: Lane,
+    by_pid: HashMap<i32, JobId>,
     generations: u32,
-    limits: Limits,
     shells: ShellChoice,
     shortage: Option<Errno>,
-    /// No check begins before this while there is a shortage.
-    resume: Option<Instant>,
+    /// When a shortage was last logged.
+    warned: Option<Instant>,
     outcomes: Vec<Outcome>,
 }
 
@@ -145,17 +168,14 @@ impl Engine {
             jobs: Vec::new(),
             free: Vec::new(),
             by_check: HashMap::new(),
-            recipes: Vec::new(),
-            by_recipe: HashMap::new(),
-            queued_sockets: VecDeque::new(),
-            queued_programs: VecDeque::new(),
-            sockets: 0,
-            programs: HashMap::new(),
+            recipes: Recipes::default(),
+            sockets: Lane::new(limits.sockets),
+            programs: Lane::new(limits.programs),
+            by_pid: HashMap::new(),
             generations: 0,
-            limits,
             shells: ShellChoice::of_this_system(),
             shortage: None,
-            resume: None,
+            warned: None,
             outcomes: Vec::new(),
         })
     }
@@ -163,24 +183,26 @@ impl Engine {
     /// Asks for a check; its first run begins with the next [`Engine::run`]. The number of a job
     /// that exists already is given again.
     pub fn add(&mut self, target: Target, recipe: &Recipe, now: Instant) -> JobId {
-        let recipe = self.intern(recipe);
+        let recipe = self.recipes.take(recipe);
         if let Some(id) = self.by_check.get(&(target, recipe)).copied() {
-            self.release_recipe(recipe);
+            self.recipes.release(recipe);
             if let Some(Some(job)) = self.jobs.get_mut(id as usize) {
                 job.users += 1;
             }
             return id;
         }
-        let job = Job {
+        let id = self.place(Job {
             target,
             recipe,
             users: 1,
             generation: 0,
             begun: now,
-            phase: Phase::Queued,
+            phase: Phase::Idle,
+            spread: true,
+            extended: false,
             last: None,
-        };
-        let id = self.place(job);
+        });
+        self.renew(id);
         self.by_check.insert((target, recipe), id);
         self.queue(id);
         id
@@ -196,40 +218,44 @@ impl Engine {
         let Some(job) = self.jobs[id as usize].take() else { return };
         self.free.push(id);
         self.by_check.remove(&(job.target, job.recipe));
-        self.release_recipe(job.recipe);
+        self.recipes.release(job.recipe);
+        // The number's next owner is not to hear of this one's checks.
+        self.outcomes.retain(|outcome| outcome.job != id);
         match job.phase {
             Phase::Idle => {}
             Phase::Queued => {
-                self.queued_sockets.retain(|q| *q != id);
-                self.queued_programs.retain(|q| *q != id);
+                self.sockets.queue.retain(|q| *q != id);
+                self.programs.queue.retain(|q| *q != id);
             }
-            Phase::Socket(_) => self.sockets -= 1,
+            Phase::Socket(_) => self.sockets.running -= 1,
             Phase::Program(running) => {
                 running.kill();
-                self.programs.remove(&running.pid());
+                self.programs.running -= 1;
+                self.by_pid.remove(&running.pid());
             }
         }
+        self.compact();
     }
 
     /// What is known of a job's last check.
     #[must_use]
     pub fn last(&self, id: JobId) -> Option<&Last> {
-        self.jobs.get(id as usize)?.as_ref()?.last.as_ref()
+        self.job(id)?.last.as_ref()
     }
 
     /// What a job checks.
     #[must_use]
     pub fn target(&self, id: JobId) -> Option<Target> {
-        Some(self.jobs.get(id as usize)?.as_ref()?.target)
+        Some(self.job(id)?.target)
     }
 
     /// The program a job runs, with the server's address and port in place, for messages.
     #[must_use]
     pub fn command(&self, id: JobId) -> String {
-        let Some(Some(job)) = self.jobs.get(id as usize) else { return String::new() };
-        match self.prepared(job.recipe).as_deref().map(|p| &p.recipe.action) {
+        let Some(job) = self.job(id) else { return String::new() };
+        match self.recipes.get(job.recipe).map(|p| &p.recipe.action) {
             Some(Action::Program { words, .. } | Action::Load { words }) => {
-                program::shown(&filled_in(words, &job.target))
+                program::shown(&program::filled_in(words, &job.target))
             }
             _ => String::new(),
         }
@@ -256,42 +282,33 @@ impl Engine {
     /// When [`Engine::run`] has something to do without any event.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let begin = self.may_begin().then(|| self.resume.unwrap_or_else(Instant::now));
-        match (self.timers.next(), begin) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let lanes = [&self.sockets, &self.programs].into_iter().filter_map(Lane::ready);
+        let begin = lanes.map(|resume| resume.unwrap_or_else(Instant::now));
+        begin.chain(self.timers.next()).min()
     }
 
     /// Handles the events and timers that have come, and begins checks. Does not block.
     pub fn run(&mut self, now: Instant) {
-        let mut events = std::mem::take(&mut self.events);
-        if self.poller.wait(Some(now), &mut events).is_ok() {
-            for event in &events {
-                self.on_event(*event, now);
-            }
-        }
-        self.events = events;
+        self.take_events(now);
         while let Some(key) = self.timers.pop(now) {
             self.on_timer(key, now);
         }
         self.begin_some(now);
+        self.compact();
     }
 
     /// Takes in the end of a child process; false when it is none of the engine's. Call before the
     /// child is collected.
     pub fn child_ended(&mut self, pid: i32, how: Ended, now: Instant) -> bool {
-        let Some(id) = self.programs.get(&pid).copied() else { return false };
-        let Some(Some(job)) = self.jobs.get(id as usize) else { return true };
-        let recipe = job.recipe;
-        let Some(prepared) = self.prepared(recipe) else { return true };
+        let Some(id) = self.by_pid.get(&pid).copied() else { return false };
+        let Some(prepared) = self.job(id).and_then(|job| self.prepared(job)) else { return true };
         let Some(Some(job)) = self.jobs.get_mut(id as usize) else { return true };
         let Phase::Program(running) = &mut job.phase else { return true };
         running.read(false);
         // What it left behind goes with it.
         running.kill();
-        let verdict = judge_program(&prepared, running, Some(how));
-        self.finish(id, verdict, now);
+        let judged = running.judge(&prepared.recipe.action, Some(how));
+        self.finish(id, judged, now);
         true
     }
 
@@ -300,41 +317,12 @@ impl Engine {
         std::mem::take(&mut self.outcomes)
     }
 
-    fn prepared(&self, recipe: u32) -> Option<Rc<Prepared>> {
-        self.recipes.get(recipe as usize)?.as_ref().map(|(prepared, _)| Rc::clone(prepared))
+    fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(id as usize)?.as_ref()
     }
 
-    fn intern(&mut self, recipe: &Recipe) -> u32 {
-        if let Some(id) = self.by_recipe.get(recipe).copied() {
-            if let Some(Some((_, users))) = self.recipes.get_mut(id as usize) {
-                *users += 1;
-            }
-            return id;
-        }
-        let entry = Some((Rc::new(Prepared::new(recipe.clone())), 1));
-        let id = match self.recipes.iter().position(Option::is_none) {
-            Some(free) => {
-                self.recipes[free] = entry;
-                free
-            }
-            None => {
-                self.recipes.push(entry);
-                self.recipes.len() - 1
-            }
-        };
-        let id = u32::try_from(id).unwrap_or(u32::MAX);
-        self.by_recipe.insert(recipe.clone(), id);
-        id
-    }
-
-    fn release_recipe(&mut self, id: u32) {
-        let Some(slot) = self.recipes.get_mut(id as usize) else { return };
-        let Some((prepared, users)) = slot else { return };
-        *users -= 1;
-        if *users == 0 {
-            self.by_recipe.remove(&prepared.recipe);
-            *slot = None;
-        }
+    fn prepared(&self, job: &Job) -> Option<Rc<Prepared>> {
+        self.recipes.get(job.recipe).map(Rc::clone)
     }
 
     /// Puts a job into a free slot.
@@ -358,128 +346,129 @@ impl Engine {
 
     /// The recipe of an event's or timer's job, unless the event or timer is outdated.
     fn prepared_for(&self, id: JobId, generation: u32) -> Option<Rc<Prepared>> {
-        let job = self.jobs.get(id as usize)?.as_ref()?;
-        if job.generation == generation { self.prepared(job.recipe) } else { None }
+        self.job(id).filter(|job| job.generation == generation).and_then(|job| self.prepared(job))
     }
 
     fn queue(&mut self, id: JobId) {
         let Some(Some(job)) = self.jobs.get_mut(id as usize) else { return };
         job.phase = Phase::Queued;
-        let recipe = job.recipe;
-        match self.prepared(recipe).as_deref().map(|p| &p.recipe.action) {
-            Some(Action::Exchange { .. }) | None => self.queued_sockets.push_back(id),
-            Some(_) => self.queued_programs.push_back(id),
+        match self.recipes.get(job.recipe).map(|p| &p.recipe.action) {
+            Some(Action::Exchange { .. }) | None => self.sockets.queue.push_back(id),
+            Some(_) => self.programs.queue.push_back(id),
         }
     }
 
-    fn may_begin(&self) -> bool {
-        (self.sockets < self.limits.sockets && !self.queued_sockets.is_empty())
-            || (self.programs.len() < self.limits.programs && !self.queued_programs.is_empty())
-    }
-
-    /// Begins queued checks, a few at a time so that the ends of others are seen in between.
+    /// Begins queued checks, a few at a time so that the ends of others are seen in between. A
+    /// shortage of one kind does not keep back the other.
     fn begin_some(&mut self, now: Instant) {
-        if self.resume.is_some_and(|at| at > now) {
+        let kinds = [Kind::Program, Kind::Socket];
+        let short = kinds.into_iter().filter_map(|kind| self.begin_of_kind(kind, now)).last();
+        self.note_shortage(short, now);
+    }
+
+    /// Begins queued checks of a kind; gives back what this machine turned out to be short of.
+    fn begin_of_kind(&mut self, kind: Kind, now: Instant) -> Option<Errno> {
+        let mut short = None;
+        for _ in 0..self.lane(kind).queue.len().min(BEGIN_AT_ONCE) {
+            let Some(id) = self.lane(kind).next(now) else { break };
+            let begun = match kind {
+                Kind::Socket => self.begin_exchange(id, now),
+                Kind::Program => self.begin_program(id, now),
+            };
+            let Begun::Short(errno) = begun else { continue };
+            short = Some(errno);
+            let lane = self.lane(kind);
+            // Behind the others, should the shortage concern this target only.
+            lane.queue.push_back(id);
+            lane.resume = Some(now + SHORTAGE_PAUSE);
+        }
+        short
+    }
+
+    fn lane(&mut self, kind: Kind) -> &mut Lane {
+        match kind {
+            Kind::Socket => &mut self.sockets,
+            Kind::Program => &mut self.programs,
+        }
+    }
+
+    fn note_shortage(&mut self, short: Option<Errno>, now: Instant) {
+        let waits = |lane: &Lane| lane.ready().flatten().is_some_and(|at| at > now);
+        let Some(errno) = short else {
+            if !waits(&self.sockets) && !waits(&self.programs) {
+                self.shortage = None;
+            }
             return;
+        };
+        self.shortage = Some(errno);
+        if self.warned.is_none_or(|at| now.saturating_duration_since(at) >= SHORTAGE_REMIND) {
+            self.warned = Some(now);
+            log::warn!("checks wait: {}", shortage_text(errno));
         }
-        self.resume = None;
-        for _ in 0..BEGIN_AT_ONCE {
-            if self.programs.len() >= self.limits.programs {
-                break;
-            }
-            let Some(id) = self.queued_programs.pop_front() else { break };
-            if !self.begin_program(id, now) {
-                return;
-            }
-        }
-        for _ in 0..BEGIN_AT_ONCE {
-            if self.sockets >= self.limits.sockets {
-                break;
-            }
-            let Some(id) = self.queued_sockets.pop_front() else { break };
-            if !self.begin_exchange(id, now) {
-                return;
-            }
-        }
-        self.shortage = None;
     }
 
-    /// Notes a shortage; the job keeps its place at the head of its queue.
-    fn short_of(&mut self, what: Errno, now: Instant) -> bool {
-        if self.shortage.is_none() {
-            log::warn!("checks wait: {} (raise the limit or the memory of this machine)", what.desc());
-        }
-        self.shortage = Some(what);
-        self.resume = Some(now + SHORTAGE_PAUSE);
-        false
-    }
-
-    /// Begins a check over a socket; false when this machine is short of something.
-    fn begin_exchange(&mut self, id: JobId, now: Instant) -> bool {
-        let generation = self.renew(id);
-        let Some(Some(job)) = self.jobs.get_mut(id as usize) else { return true };
-        job.begun = now;
-        let (target, recipe) = (job.target, job.recipe);
-        let Some(prepared) = self.prepared(recipe) else { return true };
+    /// Begins a check over a socket.
+    fn begin_exchange(&mut self, id: JobId, now: Instant) -> Begun {
+        let Some((key, target, prepared)) = self.start_run(id, now) else { return Begun::Yes };
         let flags = Flags::EPOLLIN | Flags::EPOLLOUT | Flags::EPOLLRDHUP | Flags::EPOLLET;
         let begun = Exchange::begin(&target).and_then(|exchange| {
-            match self.poller.add(exchange.socket(), token(id, generation), flags) {
+            match self.poller.add(exchange.socket(), token(key), flags) {
                 Ok(()) => Ok(exchange),
                 Err(e) => Err(NotBegun::Shortage(program::errno(&e))),
             }
         });
+        let limit = now + prepared.recipe.interval();
         match begun {
             Ok(exchange) => {
-                self.sockets += 1;
+                self.sockets.running += 1;
                 self.set_phase(id, Phase::Socket(Box::new(exchange)));
-                self.timers.set(now + prepared.recipe.interval(), TimerKey { job: id, generation });
+                self.timers.set(limit, key);
             }
             Err(NotBegun::Failed(failure)) => {
-                self.finish(id, Verdict { result: Err(failure), output: None }, now);
+                self.timers.set(limit, key);
+                self.finish(id, Judged::of(Err(failure)), now);
             }
-            Err(NotBegun::Shortage(errno)) => {
-                self.queued_sockets.push_front(id);
-                return self.short_of(errno, now);
-            }
+            Err(NotBegun::Shortage(errno)) => return Begun::Short(errno),
         }
-        true
+        Begun::Yes
     }
 
-    /// Begins a check program; false when this machine is short of something.
-    fn begin_program(&mut self, id: JobId, now: Instant) -> bool {
-        let generation = self.renew(id);
-        let Some(Some(job)) = self.jobs.get_mut(id as usize) else { return true };
-        job.begun = now;
-        let (target, recipe) = (job.target, job.recipe);
-        let Some(prepared) = self.prepared(recipe) else { return true };
-        let (Action::Program { words, .. } | Action::Load { words }) = &prepared.recipe.action else {
-            return true;
-        };
-        let begun = Running::start(&filled_in(words, &target), self.shells).and_then(|running| {
-            match self.poller.add(running.stdout(), token(id, generation), Flags::EPOLLIN) {
+    /// Begins a check program.
+    fn begin_program(&mut self, id: JobId, now: Instant) -> Begun {
+        let Some((key, target, prepared)) = self.start_run(id, now) else { return Begun::Yes };
+        let begun = self.shells.start(prepared.words(), &target).and_then(|running| {
+            match self.poller.add(running.stdout(), token(key), Flags::EPOLLIN) {
                 Ok(()) => Ok(running),
                 Err(e) => {
                     running.kill();
-                    Err(program::errno(&e))
+                    Err(NotBegun::Shortage(program::errno(&e)))
                 }
             }
         });
+        let limit = now + prepared.recipe.interval();
         match begun {
             Ok(running) => {
-                self.programs.insert(running.pid(), id);
+                self.by_pid.insert(running.pid(), id);
+                self.programs.running += 1;
                 self.set_phase(id, Phase::Program(Box::new(running)));
-                self.timers.set(now + prepared.recipe.interval(), TimerKey { job: id, generation });
+                self.timers.set(limit, key);
             }
-            Err(e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN)) => {
-                self.queued_programs.push_front(id);
-                return self.short_of(e, now);
+            Err(NotBegun::Failed(failure)) => {
+                self.timers.set(limit, key);
+                self.finish(id, Judged::of(Err(failure)), now);
             }
-            Err(e) => {
-                let result = Err(Failure::ProgramStart(e));
-                self.finish(id, Verdict { result, output: None }, now);
-            }
+            Err(NotBegun::Shortage(errno)) => return Begun::Short(errno),
         }
-        true
+        Begun::Yes
+    }
+
+    /// Notes the begin of a job's run.
+    fn start_run(&mut self, id: JobId, now: Instant) -> Option<(TimerKey, Target, Rc<Prepared>)> {
+        let generation = self.renew(id);
+        let job = self.jobs.get_mut(id as usize)?.as_mut()?;
+        (job.begun, job.extended) = (now, false);
+        let prepared = self.recipes.get(job.recipe).map(Rc::clone)?;
+        Some((TimerKey { job: id, generation }, job.target, prepared))
     }
 
     fn set_phase(&mut self, id: JobId, phase: Phase) {
@@ -488,73 +477,125 @@ impl Engine {
         }
     }
 
+    /// Takes in all events there are. Timers come after them: an answer that has come is not too
+    /// late because this process is.
+    fn take_events(&mut self, now: Instant) {
+        let mut events = std::mem::take(&mut self.events);
+        // A pipe that is never empty must not hold the loop.
+        for _ in 0..=(self.sockets.running + self.programs.running) / poll::BATCH {
+            if self.poller.wait(Some(Instant::now()), &mut events).is_err() {
+                break;
+            }
+            for event in &events {
+                self.on_event(*event, now);
+            }
+            if events.len() < poll::BATCH {
+                break;
+            }
+        }
+        self.events = events;
+    }
+
     fn on_event(&mut self, event: Event, now: Instant) {
         let (id, generation) = split_token(event.token);
         let Some(prepared) = self.prepared_for(id, generation) else { return };
         let Some(Some(job)) = self.jobs.get_mut(id as usize) else { return };
-        let verdict = match &mut job.phase {
-            Phase::Socket(exchange) => exchange
-                .drive(&prepared, event.flags)
-                .map(|result| Verdict { result, output: None }),
+        let judged = match &mut job.phase {
+            Phase::Socket(exchange) => {
+                exchange.drive(&prepared, &job.target, event.flags).map(Judged::of)
+            }
             Phase::Program(running) => {
-                let discard =
-                    matches!(prepared.recipe.action, Action::Program { expect: None, .. });
-                let too_much = running.read(discard) && !discard;
+                let too_much = running.read(prepared.output_is_ignored());
                 if event.flags.contains(Flags::EPOLLHUP) && !event.flags.contains(Flags::EPOLLIN) {
                     // Closed: its end is awaited without the pipe reporting that for ever.
                     self.poller.remove(running.stdout());
                 }
-                if too_much {
+                too_much.then(|| {
                     running.kill();
-                }
-                too_much.then(|| judge_program(&prepared, running, None))
+                    running.judge(&prepared.recipe.action, None)
+                })
             }
             Phase::Idle | Phase::Queued => None,
         };
-        if let Some(verdict) = verdict {
-            self.finish(id, verdict, now);
+        if let Some(judged) = judged {
+            self.finish(id, judged, now);
         }
     }
 
     fn on_timer(&mut self, key: TimerKey, now: Instant) {
         let Some(prepared) = self.prepared_for(key.job, key.generation) else { return };
         let Some(Some(job)) = self.jobs.get_mut(key.job as usize) else { return };
-        let verdict = match &mut job.phase {
+        let interval = prepared.recipe.interval();
+        let late = now.saturating_duration_since(job.begun + interval);
+        // All that were due meanwhile begin together now, and are to part again.
+        job.spread |= late > LATE;
+        let running = matches!(job.phase, Phase::Socket(_) | Phase::Program(_));
+        if running && late > LATE && !job.extended {
+            job.extended = true;
+            return self.timers.set(now + late.min(interval), key);
+        }
+        let judged = match &mut job.phase {
             Phase::Idle => return self.queue(key.job),
             Phase::Queued => return,
-            Phase::Socket(exchange) => {
-                Verdict { result: Err(exchange.timed_out(&prepared)), output: None }
-            }
+            Phase::Socket(exchange) => Judged::of(Err(exchange.timed_out(&prepared))),
             Phase::Program(running) => {
                 running.read(false);
                 running.kill();
-                judge_program(&prepared, running, None)
+                running.judge(&prepared.recipe.action, None)
             }
         };
-        self.finish(key.job, verdict, now);
+        let spread = job.spread;
+        self.finish(key.job, judged, now);
+        if !spread {
+            self.queue(key.job);
+        }
     }
 
-    /// Ends a check: gives out its outcome and sets the time of the next one.
-    fn finish(&mut self, id: JobId, verdict: Verdict, now: Instant) {
-        let generation = self.renew(id);
+    /// Ends a run: gives out its outcome. The timer of its time limit begins the next one, unless
+    /// that is to be put elsewhere.
+    fn finish(&mut self, id: JobId, judged: Judged, now: Instant) {
         let Some(Some(job)) = self.jobs.get_mut(id as usize) else { return };
         match std::mem::replace(&mut job.phase, Phase::Idle) {
-            Phase::Socket(_) => self.sockets -= 1,
+            Phase::Socket(_) => self.sockets.running -= 1,
             Phase::Program(running) => {
-                self.programs.remove(&running.pid());
+                self.programs.running -= 1;
+                self.by_pid.remove(&running.pid());
             }
             Phase::Idle | Phase::Queued => {}
         }
         let took = now.saturating_duration_since(job.begun);
-        let first = job.last.is_none();
         let took_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        job.last = Some(Last { result: verdict.result.clone(), took_us });
-        let (begun, recipe) = (job.begun, job.recipe);
-        let interval =
-            self.prepared(recipe).map_or(Duration::from_secs(1), |p| p.recipe.interval());
-        let pause = if first { interval.mul_f64(phase_of(id)) } else { interval };
-        self.timers.set((begun + pause).max(now), TimerKey { job: id, generation });
-        self.outcomes.push(Outcome { job: id, result: verdict.result, took, output: verdict.output });
+        let first = job.last.is_none();
+        let result = judged.result;
+        job.last = Some(Last { result: result.clone(), took_us });
+        self.outcomes.push(Outcome { job: id, result, took, output: judged.output });
+        if std::mem::take(&mut job.spread) {
+            self.put_in_place(id, first, now);
+        }
+    }
+
+    /// Sets the time of a job's next run to its place in the interval, counted from the last begin:
+    /// within one interval for the first time, later around one interval, so that jobs which come
+    /// late again and again are not run more often for that.
+    fn put_in_place(&mut self, id: JobId, first: bool, now: Instant) {
+        let generation = self.renew(id);
+        let Some(job) = self.job(id) else { return };
+        let Some(prepared) = self.recipes.get(job.recipe) else { return };
+        let part = phase_of(id) + if first { 0.0 } else { 0.5 };
+        let at = job.begun + prepared.recipe.interval().mul_f64(part);
+        self.timers.set(at.max(now), TimerKey { job: id, generation });
+    }
+
+    /// Drops outdated timers once they are a quarter of all, so that their number is bounded by that
+    /// of the jobs whatever comes and goes.
+    fn compact(&mut self) {
+        let jobs = &self.jobs;
+        if self.timers.len() > self.by_check.len() + self.by_check.len() / 4 + 64 {
+            self.timers.retain(|key| {
+                let job = jobs.get(key.job as usize).and_then(Option::as_ref);
+                job.is_some_and(|job| job.generation == key.generation)
+            });
+        }
     }
 }
 
@@ -564,43 +605,31 @@ impl AsFd for Engine {
     }
 }
 
-#[derive(Debug)]
-struct Verdict {
-    result: Result<(), Failure>,
-    output: Option<Vec<u8>>,
+impl Drop for Engine {
+    /// Ends the programs that run.
+    fn drop(&mut self) {
+        for job in self.jobs.iter().flatten() {
+            if let Phase::Program(running) = &job.phase {
+                running.kill();
+            }
+        }
+    }
 }
 
-/// What a program's output and end mean; `ended` is `None` when it was stopped.
-fn judge_program(prepared: &Prepared, running: &mut Running, ended: Option<Ended>) -> Verdict {
-    let answer = running.answer();
-    let badly = |how: Option<Ended>| match how {
-        Some(how) => Failure::ProgramEnded(how),
-        None => Failure::ProgramTimeout,
+/// What this machine is short of, and the remedy.
+fn shortage_text(errno: Errno) -> String {
+    let remedy = match errno {
+        Errno::EMFILE => "raise this process's limit of open files (LimitNOFILE=, ulimit -n)",
+        Errno::ENFILE => "raise the machine's limit of open files (sysctl fs.file-max)",
+        Errno::EAGAIN => "raise the limit of processes (TasksMax=, ulimit -u) or of local ports",
+        Errno::ENOSPC => "raise fs.epoll.max_user_watches (sysctl)",
+        Errno::ENOBUFS => {
+            "no memory for sockets; if the kernel's log has \"neighbour table overflow\", raise \
+             net.ipv4.neigh.default.gc_thresh3 (sysctl)"
+        }
+        _ => "give this machine more memory",
     };
-    let stopped_early = ended.is_none() && running.output.len() <= program::MOST_OUTPUT;
-    let result = match &prepared.recipe.action {
-        Action::Program { expect: Some(expect), .. } if answer == expect.as_slice() => Ok(()),
-        Action::Program { expect: Some(_), .. } if stopped_early => Err(Failure::ProgramTimeout),
-        Action::Program { expect: Some(_), .. } if answer.is_empty() => match ended {
-            Some(how) if !how.success() => Err(Failure::ProgramEnded(how)),
-            _ => Err(Failure::ProgramSilent),
-        },
-        Action::Program { expect: Some(_), .. } => Err(Failure::program_answer(answer)),
-        _ if ended.is_some_and(Ended::success) => Ok(()),
-        _ => Err(badly(ended)),
-    };
-    let is_load = matches!(prepared.recipe.action, Action::Load { .. });
-    Verdict { result, output: is_load.then(|| std::mem::take(&mut running.output)) }
-}
-
-/// The words of a program with `%h` and `%p` in place.
-fn filled_in(words: &[Vec<u8>], target: &Target) -> Vec<Vec<u8>> {
-    let fill = |word: &Vec<u8>| match word.as_slice() {
-        b"%h" => target.addr.to_string().into_bytes(),
-        b"%p" => target.port.to_string().into_bytes(),
-        _ => word.clone(),
-    };
-    words.iter().map(fill).collect()
+    format!("{}: {remedy}", errno.desc())
 }
 
 /// Where in the interval a job has its place: a number in (0, 1], far from those of its neighbours
@@ -609,11 +638,14 @@ fn phase_of(id: JobId) -> f64 {
     1.0 - (f64::from(id) * 0.618_033_988_749_895).fract()
 }
 
-fn token(id: JobId, generation: u32) -> u64 {
-    u64::from(generation) << 32 | u64::from(id)
+fn token(key: TimerKey) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(key.job)
 }
 
 #[allow(clippy::cast_possible_truncation)]
 fn split_token(token: u64) -> (JobId, u32) {
     (token as u32, (token >> 32) as u32)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use daemon::poll::Flags;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, Read};
+use std::rc::Rc;
 
 /// Most bytes of an answer that are looked at.
 pub(crate) const MOST_ANSWER: usize = 16 * 1024;
@@ -15,13 +16,13 @@ pub(crate) const MOST_ANSWER: usize = 16 * 1024;
 /// A recipe with what can be prepared once for all its checks.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) recipe: Recipe,
+    pub(crate) recipe: Rc<Recipe>,
     /// The compiled expression where one is expected; an error is found out at the first answer.
     regex: Option<Result<Regex, Box<str>>>,
 }
 
 impl Prepared {
-    pub(crate) fn new(recipe: Recipe) -> Prepared {
+    pub(crate) fn new(recipe: Rc<Recipe>) -> Prepared {
         let regex = match &recipe.action {
             Action::Exchange { expect: Some(Expect::Regex(text)), .. } => {
                 Some(Regex::new(text).map_err(String::into_boxed_str))
@@ -29,6 +30,19 @@ impl Prepared {
             _ => None,
         };
         Prepared { recipe, regex }
+    }
+
+    /// The words of the program to run.
+    pub(crate) fn words(&self) -> &[Vec<u8>] {
+        match &self.recipe.action {
+            Action::Program { words, .. } | Action::Load { words } => words,
+            Action::Exchange { .. } => &[],
+        }
+    }
+
+    /// Only the program's end counts, not what it prints.
+    pub(crate) fn output_is_ignored(&self) -> bool {
+        matches!(self.recipe.action, Action::Program { expect: None, .. })
     }
 
     fn send(&self) -> &[u8] {
@@ -94,25 +108,29 @@ pub(crate) enum NotBegun {
 impl Exchange {
     /// Opens a socket and starts to connect.
     pub(crate) fn begin(target: &Target) -> Result<Exchange, NotBegun> {
-        let (kind, protocol) = if target.udp {
-            (Type::DGRAM, Protocol::UDP)
-        } else {
-            (Type::STREAM, Protocol::TCP)
-        };
+        let (kind, protocol) =
+            if target.udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
         let address = SockAddr::from(target.socket());
-        let begun = Socket::new(Domain::for_address(target.socket()), kind.nonblocking(), Some(protocol))
-            .and_then(|socket| match socket.connect(&address) {
-                Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
-                _ => Ok(socket),
-            });
+        let begun =
+            Socket::new(Domain::for_address(target.socket()), kind.nonblocking(), Some(protocol))
+                .and_then(|socket| match socket.connect(&address) {
+                    Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
+                    _ => Ok(socket),
+                });
         match begun {
-            Ok(socket) => {
-                Ok(Exchange { socket, udp: target.udp, connected: false, sent: None, answer: Vec::new() })
-            }
+            Ok(socket) => Ok(Exchange {
+                socket,
+                udp: target.udp,
+                connected: false,
+                sent: None,
+                answer: Vec::new(),
+            }),
             Err(e) => Err(match errno(&e) {
-                e @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN) => {
-                    NotBegun::Shortage(e)
-                }
+                e @ (Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::ENOBUFS
+                | Errno::EAGAIN) => NotBegun::Shortage(e),
                 e => NotBegun::Failed(Failure::Connect(e)),
             }),
         }
@@ -134,15 +152,23 @@ impl Exchange {
     }
 
     /// Goes on after an event. `None`: there is more to wait for.
-    pub(crate) fn drive(&mut self, prepared: &Prepared, flags: Flags) -> Option<Result<(), Failure>> {
+    pub(crate) fn drive(
+        &mut self,
+        prepared: &Prepared,
+        target: &Target,
+        flags: Flags,
+    ) -> Option<Result<(), Failure>> {
         if !self.connected {
             if flags.intersects(Flags::EPOLLERR | Flags::EPOLLHUP)
                 && let Ok(Some(error)) = self.socket.take_error()
             {
-                return Some(Err(Failure::Connect(errno(&error))));
+                return Some(self.broken(prepared, errno(&error)));
             }
             if !flags.contains(Flags::EPOLLOUT) {
                 return None;
+            }
+            if self.is_with_itself(target) {
+                return Some(Err(Failure::Connect(Errno::ECONNREFUSED)));
             }
             self.connected = true;
         }
@@ -155,6 +181,34 @@ impl Exchange {
             return Some(Ok(()));
         }
         self.receive(prepared)
+    }
+
+    /// What an error means that is found before the connection was seen. The reset of a connection
+    /// that had come about means what it would have meant had it been seen before the reset.
+    fn broken(&mut self, prepared: &Prepared, error: Errno) -> Result<(), Failure> {
+        if self.udp || !matches!(error, Errno::ECONNRESET | Errno::EPIPE) {
+            return Err(Failure::Connect(error));
+        }
+        self.connected = true;
+        if prepared.expect().is_none() && prepared.send().is_empty() {
+            return Ok(());
+        }
+        if !prepared.send().is_empty() {
+            return Err(Failure::Write(error));
+        }
+        // What came before the reset can still be read.
+        match self.receive(prepared) {
+            Some(Err(Failure::Short { .. })) | None => Err(Failure::Read(error)),
+            Some(verdict) => verdict,
+        }
+    }
+
+    /// Whether this socket is connected to itself. A socket that is given the very port it connects
+    /// to, on an address of this machine, meets itself where nobody listens (RFC 9293, 3.5:
+    /// simultaneous open; for UDP it simply hears itself).
+    fn is_with_itself(&self, target: &Target) -> bool {
+        let local = self.socket.local_addr().ok().and_then(|address| address.as_socket());
+        local == Some(target.socket())
     }
 
     /// Sends what is left to send; true when nothing is.
@@ -177,13 +231,15 @@ impl Exchange {
     }
 
     fn receive(&mut self, prepared: &Prepared) -> Option<Result<(), Failure>> {
-        let mut chunk = [0; 4096];
+        // As long as the longest answer: of a datagram, what does not fit is lost.
+        let mut chunk = [0; MOST_ANSWER];
         loop {
             let whole = match (&self.socket).read(&mut chunk) {
+                // An empty datagram is a reply, too.
+                Ok(_) if self.udp && prepared.expect() == Some(&Expect::Any) => {
+                    return Some(Ok(()));
+                }
                 Ok(n) => {
-                    if self.udp {
-                        self.answer.clear();
-                    }
                     self.answer.extend_from_slice(&chunk[..n]);
                     self.udp || n == 0 || self.answer.len() >= MOST_ANSWER
                 }
@@ -204,7 +260,7 @@ mod tests {
 
     fn prepared(expect: Expect) -> Prepared {
         let action = Action::Exchange { send: None, expect: Some(expect) };
-        Prepared::new(Recipe { action, interval_ms: 1000 })
+        Prepared::new(Rc::new(Recipe { action, interval_ms: 1000 }))
     }
 
     /// Gives the answer byte by byte and says after how many bytes the verdict came, and which.
@@ -232,5 +288,22 @@ mod tests {
         assert_eq!(bytewise(&regex(b"^OK$"), b"FAIL"), (4, Err(Failure::mismatch(b"FAIL"))));
         assert_eq!(bytewise(&regex(b"x"), b""), (0, short));
         assert!(matches!(bytewise(&regex(b"("), b"x"), (1, Err(Failure::Regex(_)))));
+    }
+    #[test]
+    fn a_socket_that_meets_itself_has_met_nobody() {
+        for udp in [false, true] {
+            let kind = if udp { Type::DGRAM } else { Type::STREAM };
+            let socket = Socket::new(Domain::IPV4, kind, None).unwrap();
+            let any: std::net::SocketAddr = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+            socket.bind(&any.into()).unwrap();
+            let itself = socket.local_addr().unwrap();
+            socket.connect(&itself).unwrap();
+            let addr = itself.as_socket().unwrap();
+            let target = Target { addr: addr.ip(), port: addr.port(), udp };
+            let mut exchange =
+                Exchange { socket, udp, connected: false, sent: None, answer: Vec::new() };
+            let verdict = exchange.drive(&prepared(Expect::Any), &target, Flags::EPOLLOUT);
+            assert_eq!(verdict, Some(Err(Failure::Connect(Errno::ECONNREFUSED))), "udp: {udp}");
+        }
     }
 }

@@ -158,10 +158,7 @@ mod tests {
                 "WRITE operation for 10.0.0.3:80 returned error: Broken pipe",
             ),
             (Failure::Read(Errno::ECONNRESET), "READ returned error 104:Connection reset by peer"),
-            (
-                Failure::Short { got: 2, wanted: 4 },
-                "READ from 10.0.0.3:80 was too short[2>=4]",
-            ),
+            (Failure::Short { got: 2, wanted: 4 }, "READ from 10.0.0.3:80 was too short[2>=4]"),
             (
                 Failure::mismatch(b"x\x1b"),
                 "Trouble. Received results are not what we expected from (10.0.0.3:80)",
@@ -175,10 +172,7 @@ mod tests {
                 Failure::ProgramEnded(Ended::Exited(1)),
                 "The following exited abnormally: /bin/c 10.0.0.3",
             ),
-            (
-                Failure::Regex("bad".into()),
-                "Error 'bad' processing expected regular expression",
-            ),
+            (Failure::Regex("bad".into()), "Error 'bad' processing expected regular expression"),
         ];
         for (failure, line) in cases {
             let got = failure.log_line(&target, "/bin/c 10.0.0.3");

@@ -7,10 +7,13 @@
 pub mod engine;
 mod exchange;
 pub mod failure;
+mod limits;
 pub mod load;
 pub mod pool;
 mod program;
 pub mod recipe;
+mod recipes;
 pub mod regex;
+mod script;
 pub mod state;
 pub mod wire;

@@ -35,14 +35,57 @@ struct Entry {
     told: Option<(bool, Option<u32>)>,
 }
 
+/// The servers that use a job: mostly one.
+#[derive(Debug, Default)]
+enum Users {
+    #[default]
+    None,
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Users {
+    fn add(&mut self, id: u32) {
+        match self {
+            Users::None => *self = Users::One(id),
+            Users::One(other) => *self = Users::Many(vec![*other, id]),
+            Users::Many(ids) => ids.push(id),
+        }
+    }
+
+    /// Takes out one mention of a server.
+    fn remove(&mut self, id: u32) {
+        match self {
+            Users::One(only) if *only == id => *self = Users::None,
+            Users::Many(ids) => {
+                if let Some(at) = ids.iter().position(|user| *user == id) {
+                    ids.swap_remove(at);
+                }
+                if let [only] = ids.as_slice() {
+                    *self = Users::One(*only);
+                }
+            }
+            Users::None | Users::One(_) => {}
+        }
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Users::None => &[],
+            Users::One(id) => std::slice::from_ref(id),
+            Users::Many(ids) => ids,
+        }
+    }
+}
+
 /// The monitored servers, by number.
 #[derive(Debug)]
 pub struct Pool {
     engine: Engine,
     groups: BTreeMap<u32, Rc<Group>>,
-    servers: BTreeMap<u32, Entry>,
+    servers: BTreeMap<u32, Box<Entry>>,
     /// The servers that use a job, by the job's number.
-    users: Vec<Vec<u32>>,
+    users: Vec<Users>,
     steps: Timers<u32>,
     scale: u32,
     news: Vec<State>,
@@ -86,30 +129,65 @@ impl Pool {
         self.groups.remove(&id);
     }
 
-    /// Adds or changes a server. One whose group is unknown is an error of the caller: logged.
+    /// Adds or changes a server. One whose group is unknown is an error of the caller: logged. One
+    /// that has moved to another address or port is another server and begins anew.
     pub fn set_server(&mut self, server: &Server, now: Instant) {
         let Some(group) = self.groups.get(&server.group).map(Rc::clone) else {
             log::error!("server {} names the unknown group {}", server.id, server.group);
             return;
         };
-        if let Some(entry) = self.servers.get_mut(&server.id) {
-            entry.machine.set_weight(server.weight);
-            return self.told(server.id);
+        let before = self.servers.get(&server.id).and_then(|e| self.engine.target(e.job));
+        match before {
+            Some(target) if (target.addr, target.port) == (server.addr, server.port) => {
+                self.change_server(server, &group, now);
+            }
+            Some(_) => {
+                self.remove_server(server.id);
+                self.add_server(server, group, now);
+            }
+            None => self.add_server(server, group, now),
         }
+    }
+
+    fn add_server(&mut self, server: &Server, group: Rc<Group>, now: Instant) {
         let target = Target { addr: server.addr, port: server.port, udp: group.udp };
         let mut machine = match server.known {
             Some(known) => Machine::known(server.weight, known.up, known.weight, now),
             None => Machine::new(server.weight),
         };
         machine.force(server.force, now);
+        let step_at = machine.step_at();
         let job = self.use_job(server.id, target, &group.recipe, now);
-        let load_job = group.load.as_ref().map(|w| self.use_job(server.id, target, &load_recipe(w), now));
-        if let Some(at) = machine.step_at() {
-            self.steps.set(at, server.id);
+        let load = group.load.as_ref();
+        let load_job = load.map(|words| self.use_job(server.id, target, &load_recipe(words), now));
+        let entry = Entry {
+            group,
+            job,
+            load_job,
+            machine,
+            since: now,
+            failures: 0,
+            logged: None,
+            told: None,
+        };
+        self.servers.insert(server.id, Box::new(entry));
+        if let Some(at) = step_at {
+            self.set_step(server.id, at);
         }
-        let entry = Entry { group, job, load_job, machine, since: now, failures: 0, logged: None, told: None };
-        self.servers.insert(server.id, entry);
         self.catch_up(server.id, now);
+        self.told(server.id);
+    }
+
+    fn change_server(&mut self, server: &Server, group: &Rc<Group>, now: Instant) {
+        let Some(entry) = self.servers.get_mut(&server.id) else { return };
+        entry.machine.set_weight(server.weight);
+        let forced = entry.machine.forced();
+        if entry.group.id != group.id {
+            self.regroup(server.id, group, now);
+        }
+        if forced != server.force {
+            self.force(server.id, server.force, now);
+        }
         self.told(server.id);
     }
 
@@ -213,17 +291,15 @@ impl Pool {
         let job = self.engine.add(target, recipe, now);
         let slot = job as usize;
         if self.users.len() <= slot {
-            self.users.resize_with(slot + 1, Vec::new);
+            self.users.resize_with(slot + 1, Users::default);
         }
-        self.users[slot].push(id);
+        self.users[slot].add(id);
         job
     }
 
     fn drop_job(&mut self, id: u32, job: JobId) {
-        if let Some(users) = self.users.get_mut(job as usize)
-            && let Some(at) = users.iter().position(|user| *user == id)
-        {
-            users.swap_remove(at);
+        if let Some(users) = self.users.get_mut(job as usize) {
+            users.remove(id);
         }
         self.engine.remove(job);
     }
@@ -250,6 +326,7 @@ impl Pool {
         if let Some(entry) = self.servers.get_mut(&id) {
             (entry.job, entry.load_job, entry.group) = (new_job, load_job, Rc::clone(group));
         }
+        self.catch_up(id, now);
         self.told(id);
     }
 
@@ -268,7 +345,7 @@ impl Pool {
         for outcome in self.engine.outcomes() {
             let Some(users) = self.users.get_mut(outcome.job as usize) else { continue };
             let users_now = std::mem::take(users);
-            for id in &users_now {
+            for id in users_now.as_slice() {
                 self.on_outcome(*id, &outcome, now);
             }
             self.users[outcome.job as usize] = users_now;
@@ -276,9 +353,13 @@ impl Pool {
     }
 
     fn on_outcome(&mut self, id: u32, outcome: &Outcome, now: Instant) {
-        match &outcome.output {
-            Some(output) => self.on_load(id, &outcome.result, output, now),
-            None => self.judge(id, &outcome.result, now),
+        let Some(entry) = self.servers.get(&id) else { return };
+        // Also where a load program could not even be started: the server is not to blame.
+        if entry.load_job == Some(outcome.job) {
+            let output = outcome.output.as_deref().unwrap_or_default();
+            self.on_load(id, &outcome.result, output, now);
+        } else {
+            self.judge(id, &outcome.result, now);
         }
     }
 
@@ -286,14 +367,19 @@ impl Pool {
         let Some(entry) = self.servers.get_mut(&id) else { return };
         let policy = policy(&entry.group, self.scale);
         let was_up = entry.machine.is_up();
-        let was_failing = entry.machine.health() == Health::Down && entry.logged.is_some();
         entry.machine.verdict(&policy, result.is_ok(), now);
         match result {
-            Ok(()) => (entry.failures, entry.logged) = (0, None),
+            Ok(()) => {
+                entry.failures = 0;
+                // One that is on its way back and fails again is nothing new.
+                if entry.machine.health() == Health::Up {
+                    entry.logged = None;
+                }
+            }
             Err(failure) => {
                 entry.failures = entry.failures.saturating_add(1);
                 let due = entry.logged.is_none_or(|at| now.saturating_duration_since(at) >= REMIND);
-                if !was_failing || due {
+                if due {
                     entry.logged = Some(now);
                     if let Some(target) = self.engine.target(entry.job) {
                         let command = self.engine.command(entry.job);
@@ -320,10 +406,9 @@ impl Pool {
                 let policy = policy(&entry.group, self.scale);
                 entry.machine.load(&policy, load);
             }
-            (None, Ok(())) => log::debug!(
-                "bad load average returned: {} ({of})",
-                String::from_utf8_lossy(output)
-            ),
+            (None, Ok(())) => {
+                log::debug!("bad load average returned: {} ({of})", String::from_utf8_lossy(output))
+            }
             (None, Err(failure)) => {
                 log::debug!("failed to read remote load ({of}): {failure}");
             }
@@ -336,9 +421,23 @@ impl Pool {
         if entry.machine.step_at().is_some_and(|at| at <= now) {
             entry.machine.step(now);
             if let Some(at) = entry.machine.step_at() {
-                self.steps.set(at, id);
+                self.set_step(id, at);
             }
             self.told(id);
+        }
+    }
+
+    /// Sets the timer of a server's next weight. Those that are outdated, of servers that went down
+    /// in between, are dropped before they outnumber the servers.
+    fn set_step(&mut self, id: u32, at: Instant) {
+        if self.steps.len() <= 2 * self.servers.len() + 64 {
+            return self.steps.set(at, id);
+        }
+        self.steps = Timers::default();
+        for (id, entry) in &self.servers {
+            if let Some(at) = entry.machine.step_at() {
+                self.steps.set(at, *id);
+            }
         }
     }
 
@@ -354,7 +453,7 @@ impl Pool {
             && !was_up
             && let Some(at) = entry.machine.step_at()
         {
-            self.steps.set(at, id);
+            self.set_step(id, at);
         }
         if up != was_up {
             let label = self.label(id);

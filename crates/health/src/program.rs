@@ -1,10 +1,15 @@
 //! Running check programs: no shell, a process group of their own, output read as it comes.
 
+use crate::exchange::NotBegun;
+use crate::failure::Failure;
+use crate::recipe::{Action, Target};
+use crate::script;
+use daemon::process::Ended;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::ffi::OsStr;
+use nix::unistd::{AccessFlags, Pid, access};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -35,23 +40,79 @@ impl ShellChoice {
         ShellChoice { bash_for_sh: !sh_is_bash && Path::new(BASH).exists() }
     }
 
+    /// Starts a program.
+    pub(crate) fn start(self, words: &[Vec<u8>], target: &Target) -> Result<Running, NotBegun> {
+        let words = filled_in(words, target);
+        let started = match Running::start(self.command(&words)) {
+            // No program and no `#!`: execvp(3) takes it for a script of the shell.
+            Err(Errno::ENOEXEC) => Running::start(self.shell_for(&words)),
+            other => other,
+        };
+        started.map_err(|errno| match errno {
+            Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN => {
+                NotBegun::Shortage(errno)
+            }
+            errno => NotBegun::Failed(Failure::ProgramStart(errno)),
+        })
+    }
+
     /// The command for these words.
     fn command(self, words: &[Vec<u8>]) -> Command {
-        let name = OsStr::from_bytes(words.first().map_or(b"".as_slice(), Vec::as_slice));
-        let arguments = words.iter().skip(1).map(|w| OsStr::from_bytes(w));
-        if self.bash_for_sh
-            && let Some(path) = find_program(name)
+        let name = first(words);
+        if let Some(path) = find_program(name)
             && let Some(option) = sh_script(&path)
         {
-            let mut command = Command::new(BASH);
-            command.arg0(SH).args(option.iter().map(|o| OsStr::from_bytes(o))).arg(path);
-            command.args(arguments);
-            return command;
+            let mended = script::mended(&path);
+            if self.bash_for_sh || mended.is_some() {
+                return self.script(option.as_deref(), &path, mended.as_deref(), words);
+            }
         }
         let mut command = Command::new(name);
-        command.args(arguments);
+        command.args(arguments(words));
         command
     }
+
+    /// The command that has the shell read the program these words name.
+    fn shell_for(self, words: &[Vec<u8>]) -> Command {
+        let path = find_program(first(words)).unwrap_or_else(|| PathBuf::from(first(words)));
+        self.script(None, &path, None, words)
+    }
+
+    /// The command that has the shell read a script: from its file, or `text` in its place.
+    fn script(
+        self,
+        option: Option<&[u8]>,
+        path: &Path,
+        text: Option<&[u8]>,
+        words: &[Vec<u8>],
+    ) -> Command {
+        let mut command = Command::new(if self.bash_for_sh { BASH } else { SH });
+        command.arg0(SH).args(option.map(OsStr::from_bytes));
+        if let Some(text) = text {
+            command.arg("-c").arg(OsStr::from_bytes(text));
+        }
+        command.arg(path);
+        command.args(arguments(words));
+        command
+    }
+}
+
+fn first(words: &[Vec<u8>]) -> &OsStr {
+    OsStr::from_bytes(words.first().map_or(b"".as_slice(), Vec::as_slice))
+}
+
+fn arguments(words: &[Vec<u8>]) -> impl Iterator<Item = &OsStr> {
+    words.iter().skip(1).map(|word| OsStr::from_bytes(word))
+}
+
+/// The words of a program with `%h` and `%p` in place.
+pub(crate) fn filled_in(words: &[Vec<u8>], target: &Target) -> Vec<Vec<u8>> {
+    let fill = |word: &Vec<u8>| match word.as_slice() {
+        b"%h" => target.addr.to_string().into_bytes(),
+        b"%p" => target.port.to_string().into_bytes(),
+        _ => word.clone(),
+    };
+    words.iter().map(fill).collect()
 }
 
 /// Where a program is, as execvp(3) finds it.
@@ -59,25 +120,50 @@ fn find_program(name: &OsStr) -> Option<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(name));
     }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/bin:/usr/bin"));
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
 }
 
-/// For an executable script whose first line is `#!/bin/sh`: the one optional argument on that line
-/// (execve(2)). `None` for everything else.
+/// For an executable script whose first line is `#!/bin/sh` (or the same file by its other name
+/// `/usr/bin/sh`): the one optional argument on that line (execve(2)). `None` for everything else.
 fn sh_script(path: &Path) -> Option<Option<Vec<u8>>> {
-    if nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_err() {
+    if access(path, AccessFlags::X_OK).is_err() {
         return None;
     }
-    let mut start = [0; 128];
+    // The part of the line that the kernel looks at (BINPRM_BUF_SIZE of linux/binfmts.h).
+    let mut start = [0; 256];
     let length = File::open(path).ok()?.read(&mut start).ok()?;
     let line = start[..length].split(|b| *b == b'\n').next()?;
-    let line = line.strip_prefix(b"#!")?.trim_ascii();
-    let rest = line.strip_prefix(SH.as_bytes())?;
+    let line = trimmed(line.strip_prefix(b"#!")?);
+    let rest = line.strip_prefix(b"/usr").unwrap_or(line).strip_prefix(SH.as_bytes())?;
     match rest {
         b"" => Some(None),
-        [b' ' | b'\t', option @ ..] => Some(Some(option.trim_ascii().to_vec())),
+        [b' ' | b'\t', option @ ..] => Some(Some(trimmed(option).to_vec())),
         _ => None,
+    }
+}
+
+/// Less the blanks around it; a CR is none: the kernel takes it for part of the interpreter's name.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let blank = |b: &u8| *b == b' ' || *b == b'\t';
+    let begin = line.iter().position(|b| !blank(b)).unwrap_or(line.len());
+    let end = line.iter().rposition(|b| !blank(b)).map_or(begin, |at| at + 1);
+    &line[begin..end]
+}
+
+/// What a run has come to.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) result: Result<(), Failure>,
+    /// What a load program printed.
+    pub(crate) output: Option<Vec<u8>>,
+}
+
+impl Judged {
+    pub(crate) fn of(result: Result<(), Failure>) -> Judged {
+        Judged { result, output: None }
     }
 }
 
@@ -91,13 +177,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a program.
-    ///
-    /// # Errors
-    /// Why it cannot be run.
-    pub(crate) fn start(words: &[Vec<u8>], shells: ShellChoice) -> Result<Running, Errno> {
-        let mut child = shells
-            .command(words)
+    fn start(mut command: Command) -> Result<Running, Errno> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -106,8 +187,14 @@ impl Running {
             .map_err(|e| errno(&e))?;
         let pid = i32::try_from(child.id()).map_err(|_| Errno::EOVERFLOW)?;
         let stdout = child.stdout.take().ok_or(Errno::EBADF)?;
-        fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Running { pid, stdout, output: Vec::new() })
+        let running = Running { pid, stdout, output: Vec::new() };
+        match fcntl(&running.stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
+            Ok(_) => Ok(running),
+            Err(errno) => {
+                running.kill();
+                Err(errno)
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -119,7 +206,7 @@ impl Running {
     }
 
     /// Reads what has been printed; true when that is more than is kept. With `discard`, what is
-    /// too much is read and thrown away.
+    /// too much is read and thrown away, and no matter.
     pub(crate) fn read(&mut self, discard: bool) -> bool {
         let mut chunk = [0; 4096];
         // A program that prints without end must not hold the loop: 64 pieces, then the others' turn.
@@ -134,15 +221,37 @@ impl Running {
                 Err(_) => break,
             }
             if !discard && self.output.len() > MOST_OUTPUT {
-                break;
+                return true;
             }
         }
-        self.output.len() > MOST_OUTPUT
+        false
     }
 
     /// The output less one line end at its end.
     pub(crate) fn answer(&self) -> &[u8] {
         self.output.strip_suffix(b"\n").unwrap_or(&self.output)
+    }
+
+    /// What the output and the end mean; `ended` is `None` when the program was stopped.
+    pub(crate) fn judge(&mut self, action: &Action, ended: Option<Ended>) -> Judged {
+        let answer = self.answer();
+        let stopped_early = ended.is_none() && self.output.len() <= MOST_OUTPUT;
+        let badly = |how: Option<Ended>| how.map_or(Failure::ProgramTimeout, Failure::ProgramEnded);
+        let result = match action {
+            Action::Program { expect: Some(expect), .. } if answer == expect.as_slice() => Ok(()),
+            Action::Program { expect: Some(_), .. } if stopped_early => {
+                Err(Failure::ProgramTimeout)
+            }
+            Action::Program { expect: Some(_), .. } if answer.is_empty() => match ended {
+                Some(how) if !how.success() => Err(Failure::ProgramEnded(how)),
+                _ => Err(Failure::ProgramSilent),
+            },
+            Action::Program { expect: Some(_), .. } => Err(Failure::program_answer(answer)),
+            _ if ended.is_some_and(Ended::success) => Ok(()),
+            _ => Err(badly(ended)),
+        };
+        let is_load = matches!(action, Action::Load { .. });
+        Judged { result, output: is_load.then(|| std::mem::take(&mut self.output)) }
     }
 
     /// Ends the program and whatever it started that is still in its process group. Only while the
@@ -186,6 +295,10 @@ mod tests {
             ("\x7fELF", 0o755, None),
             ("", 0o755, None),
             ("#!/bin/sh\n", 0o644, None),
+            ("#!/bin/sh\r\n", 0o755, None),
+            ("#!/bin/sh \t -e -u \t\n", 0o755, Some(Some(b"-e -u".to_vec()))),
+            ("#!/usr/bin/sh\n", 0o755, Some(None)),
+            ("#!/usr/bin/bash\n", 0o755, None),
         ];
         for (at, (text, mode, want)) in cases.into_iter().enumerate() {
             let path = script(&format!("kind{at}"), text, mode);

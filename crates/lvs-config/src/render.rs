@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::diagnostic::{Diagnostic, escape_into, show};
+use crate::diagnostic::{Diagnostic, escape_into};
 use crate::fault::SyntaxError;
 
 /// The most bytes of a source line that are shown.
@@ -68,7 +68,10 @@ fn line_body<'t>(text: &'t [u8], starts: &[usize], number: usize) -> Option<&'t 
 
 fn render_one(out: &mut String, diagnostic: &Diagnostic, file: &str, body: Option<&[u8]>) {
     let Diagnostic { severity, code, line, column, length, message, hint } = diagnostic;
-    let file = show(file.as_bytes());
+    // Whole, however long: it is what people click on and paste.
+    let mut name = String::with_capacity(file.len());
+    escape_into(&mut name, file.as_bytes());
+    let file = name;
     let _ = match body {
         Some(body) => {
             let column = characters(body.get(..column.saturating_sub(1)).unwrap_or(body)) + 1;
@@ -212,6 +215,13 @@ mod tests {
         assert!(shown.len() < 600);
         assert!(lines[1].contains("...x") && lines[1].ends_with("x..."));
         assert_eq!(lines[2].find('^'), lines[1].find('Z'));
+    }
+
+    #[test]
+    fn the_name_of_the_file_is_whole() {
+        let name = format!("/{}/lvs.cf", "long".repeat(50));
+        let shown = render(&[diagnostic(1, 1, 1)], &name, b"x");
+        assert!(shown.starts_with(&format!("{name}:1:1: error: ")), "{shown}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub struct Director {
     control: Option<ControlServer>,
     table: Box<dyn Table>,
     live: Live,
-    /// The configuration less its blocks, which [`Live`] has.
+    /// The configuration less its blocks, which [`Live`] has once lvsd has started.
     site: Site,
     serial_no: i64,
     pooled: Option<Pooled>,
@@ -115,7 +115,7 @@ struct Reloading {
 }
 
 impl Director {
-    /// Prepares everything but the table.
+    /// Prepares everything; neither the table nor any other process is touched yet.
     ///
     /// # Errors
     /// When another lvsd runs, or the process cannot have what a loop needs.
@@ -134,14 +134,14 @@ impl Director {
             }
         };
         let now = Instant::now();
-        let mut director = Director {
+        let director = Director {
             options,
             poller,
             signals,
             control,
             table,
             live: Live::default(),
-            site: Site { blocks: Vec::new(), ..loaded.site },
+            site: loaded.site,
             serial_no: loaded.serial_no,
             pooled: None,
             classics: Classics::default(),
@@ -160,12 +160,12 @@ impl Director {
         for problem in &loaded.problems {
             log::error!("{problem}");
         }
-        director.start(loaded.site.blocks, now);
         Ok(director)
     }
 
     /// Loads the table, starts the monitors, and says that it is ready.
-    fn start(&mut self, blocks: Vec<crate::site::Block>, now: Instant) {
+    fn start(&mut self, now: Instant) {
+        let blocks = std::mem::take(&mut self.site.blocks);
         self.set_timeouts(Timeouts::default());
         for failure in self.table.apply(&[Change::Flush]) {
             log::error!("{}", failure.error);
@@ -180,11 +180,12 @@ impl Director {
         daemon::memory::trim();
     }
 
-    /// Works until it is told to end; returns the exit status.
+    /// Starts, and works until it is told to end; returns the exit status.
     ///
     /// # Errors
     /// When waiting for events fails.
     pub fn run(mut self) -> io::Result<i32> {
+        self.start(Instant::now());
         let mut events = Vec::new();
         loop {
             self.poller.wait(Some(self.deadline()), &mut events)?;
@@ -461,8 +462,8 @@ impl Director {
             MonitorRun { program, verbose: self.options.verbose, nodaemon: self.options.nodaemon };
         let words = block.block.monitor_command(&server.member, &self.site, &run);
         let listen = block.block.sorry.is_some().then_some((&self.poller, CLASSIC + u64::from(id)));
-        let label = self.live.label(id);
-        match self.classics.start(id, &words, self.spawning(), listen) {
+        let (label, force) = (self.live.label(id), server.force);
+        match self.classics.start(id, &words, self.spawning(), force, listen) {
             Ok(pid) => log::info!("create_monitor for {label} running as pid {pid}"),
             Err(error) => {
                 log::error!("{error}");
@@ -637,12 +638,11 @@ impl Director {
         };
         log::info!("operator: {label} {}", force_word(force));
         self.live.set_force(id, force);
-        match &mut self.pooled {
-            Some(pooled) => {
-                pooled.order(&Order::Force(id, force));
-                pooled.flush(&self.poller);
-            }
-            None => self.classics.force(id, force),
+        if self.live.server(id).is_some_and(|(block, _)| self.live.is_classic(block)) {
+            self.classics.force(id, force);
+        } else if let Some(pooled) = &mut self.pooled {
+            pooled.order(&Order::Force(id, force));
+            pooled.flush(&self.poller);
         }
         Answer::Ok(format!("{label}: {}", force_word(force)))
     }

@@ -8,6 +8,7 @@ use lvsd::director::{Director, Options, command_line, open_table, quoted};
 use lvsd::load::{Loaded, NAME, load};
 use lvsd::site::MonitorRun;
 use lvsd::status::SOCKET;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,11 +27,11 @@ const OPTIONS: [args::Opt; 6] = [
 fn main() -> ExitCode {
     match args::start(NAME, "lvsd", &OPTIONS, std::env::args_os().skip(1).collect()) {
         Start::Print(text) => {
-            print!("{text}");
+            print(&text);
             ExitCode::SUCCESS
         }
         Start::Refuse(text) => {
-            eprint!("{text}");
+            complain(&text);
             ExitCode::FAILURE
         }
         Start::Run(parsed) => run(&parsed),
@@ -53,12 +54,12 @@ fn run(parsed: &Parsed) -> ExitCode {
     let loaded = match load(&options.file) {
         Ok(loaded) => loaded,
         Err(text) => {
-            eprintln!("{text}");
+            complain(&text);
             return ExitCode::FAILURE;
         }
     };
     if parsed.has("test-start") {
-        print!("{}", test_start(&loaded, options.verbose));
+        print(&test_start(&loaded, options.verbose));
         return ExitCode::SUCCESS;
     }
     let table = match open_table(loaded.site.ipvsadm.as_deref()) {
@@ -78,9 +79,12 @@ fn run(parsed: &Parsed) -> ExitCode {
         terminal: options.nodaemon.then_some(NAME),
         verbose: options.verbose,
     });
-    let _pidfile =
-        PidFile::create(Path::new(PIDFILE)).inspect_err(|error| log::error!("{error}")).ok();
-    let status = Director::new(options, table, loaded).and_then(Director::run);
+    let status = Director::new(options, table, loaded).and_then(|director| {
+        // Not before it is sure that there is no other lvsd, whose pid file this would be.
+        let _pidfile =
+            PidFile::create(Path::new(PIDFILE)).inspect_err(|error| log::error!("{error}")).ok();
+        director.run()
+    });
     match status {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -92,8 +96,18 @@ fn run(parsed: &Parsed) -> ExitCode {
 }
 
 fn refuse(why: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("{NAME}: {why}");
+    complain(&format!("{NAME}: {why}"));
     ExitCode::FAILURE
+}
+
+/// Prints, and does not mind a reader that has seen enough (`lvsd --test-start | head`).
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says why nothing comes of it, to whoever still listens.
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{}\n", text.trim_end()).as_bytes());
 }
 
 /// What would be done: each change as the command it stands for, monitors likewise.

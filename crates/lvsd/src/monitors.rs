@@ -15,6 +15,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::{ChildStdout, Command, Stdio};
 
+/// The environment variable that tells a nanny for one server what an operator has ordered: `up` or
+/// `down`. nanny reads it by this name.
+const FORCE_VARIABLE: &str = "NANNY_FORCE";
 /// Where nanny is installed.
 const NANNY: &str = "/usr/sbin/nanny";
 /// Longest message of a pooled nanny, in bytes.
@@ -128,7 +131,9 @@ pub struct Classics {
 }
 
 impl Classics {
-    /// Starts one. With `listen` its standard output is read: `token` is the event's.
+    /// Starts one. With `listen` its standard output is read: `token` is the event's. An operator's
+    /// order that holds already is in its environment: a signal would come too late, and too early for
+    /// a process that does not handle it yet. (The original's nanny does not look there.)
     ///
     /// # Errors
     /// When it cannot be started; the text names it.
@@ -137,10 +142,14 @@ impl Classics {
         id: u32,
         words: &[Vec<u8>],
         how: Spawning,
+        force: Force,
         listen: Option<(&Poller, u64)>,
     ) -> io::Result<i32> {
         let program = words.first().map_or(&b""[..], Vec::as_slice);
         let mut command = Command::new(OsStr::from_bytes(program));
+        if force != Force::Auto {
+            command.env(FORCE_VARIABLE, if force == Force::Up { "up" } else { "down" });
+        }
         command.args(words.iter().skip(1).map(|w| OsStr::from_bytes(w)));
         command.stdin(Stdio::null()).stderr(how.output());
         command.stdout(if listen.is_some() { Stdio::piped() } else { how.output() });

@@ -7,6 +7,7 @@ mod pooled;
 
 use daemon::args::{self, Start};
 use options::{Mode, Options};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,11 +15,11 @@ fn main() -> ExitCode {
         match args::start("nanny", "nanny", &options::TABLE, std::env::args_os().skip(1).collect())
         {
             Start::Print(text) => {
-                print!("{text}");
+                print(&text);
                 return ExitCode::SUCCESS;
             }
             Start::Refuse(text) => {
-                eprint!("{text}");
+                complain(&text);
                 return ExitCode::FAILURE;
             }
             Start::Run(parsed) => parsed,
@@ -27,9 +28,9 @@ fn main() -> ExitCode {
         pooled::run(parsed.has("verbose"), parsed.has("nodaemon"))
     } else {
         match Options::read(&parsed) {
-            Ok(options) => classic::run(&options),
+            Ok(options) => classic::run(&options.with_environment()),
             Err(text) => {
-                eprintln!("nanny: {text}");
+                complain(&format!("nanny: {text}"));
                 return ExitCode::FAILURE;
             }
         }
@@ -38,11 +39,21 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             // The terminal may be gone by now: both.
-            eprintln!("nanny: {error}");
+            complain(&format!("nanny: {error}"));
             log::error!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints, and does not mind a reader that has seen enough (`nanny --help | head`).
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says why nothing comes of it, to whoever still listens.
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{}\n", text.trim_end()).as_bytes());
 }
 
 impl Options {

@@ -2,7 +2,7 @@
 
 use daemon::args::{self, Opt, Parsed, flag, option};
 use health::recipe::{Recipe, Settings, Target};
-use health::state::Policy;
+use health::state::{Force, Policy};
 use health::wire::{Group, Server};
 use ipvs::{Destination, Family, Forwarding, Protocol, ServiceKey};
 use lvs_config::Config;
@@ -39,6 +39,9 @@ pub(crate) const TABLE: [Opt; 27] = [
     flag("pool", None, "Watch the servers that lvsd names on standard input"),
 ];
 
+/// The environment variable in which lvsd hands on an operator's order: `up` or `down`.
+const FORCE_VARIABLE: &str = "NANNY_FORCE";
+
 /// What a nanny is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -60,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) target: Target,
     pub(crate) group: Group,
     pub(crate) weight: u32,
+    /// What an operator had ordered before this process was started.
+    pub(crate) force: Force,
     pub(crate) scale: u32,
     /// What is worth a line in the log about the check.
     pub(crate) notes: Vec<String>,
@@ -113,6 +118,7 @@ impl Options {
             target,
             group,
             weight,
+            force: Force::Auto,
             scale: number(parsed, "scale", health::pool::SCALE, u32::MAX)?.max(1),
             notes,
             ipvsadm: parsed.text("ipvsadm").filter(|path| path != Config::IPVSADM),
@@ -121,6 +127,17 @@ impl Options {
             verbose: parsed.has("verbose"),
             dry: parsed.has("test-start") || parsed.has("norun"),
         })
+    }
+
+    /// The same with the order in this environment: lvsd cannot send a signal to a process that may
+    /// not handle it yet.
+    pub(crate) fn with_environment(mut self) -> Options {
+        self.force = match std::env::var(FORCE_VARIABLE).as_deref() {
+            Ok("up") => Force::Up,
+            Ok("down") => Force::Down,
+            _ => Force::Auto,
+        };
+        self
     }
 
     /// The server as the pool knows it.
@@ -132,7 +149,7 @@ impl Options {
             port: self.target.port,
             weight: self.weight,
             known: None,
-            force: health::state::Force::Auto,
+            force: self.force,
         }
     }
 }

@@ -69,6 +69,12 @@ fn write_level(value: &serde_json::Value, depth: usize, text: &mut String) {
     for (key, value) in map {
         match value {
             Value::Null => {}
+            // It stands at the head of its block.
+            _ if key == "name" => {}
+            Value::Array(words) if words.iter().any(Value::is_string) => {
+                let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+                text.push_str(&format!("{indent}{key} = [ {} ]\n", words.join(" ")));
+            }
             Value::Array(blocks) => {
                 let kind = key.strip_suffix("ers").map_or(key.as_str(), |_| "server");
                 for block in blocks {
@@ -79,7 +85,6 @@ fn write_level(value: &serde_json::Value, depth: usize, text: &mut String) {
             }
             Value::Bool(on) => text.push_str(&format!("{indent}{key} = {}\n", u8::from(*on))),
             Value::String(word) => text.push_str(&format!("{indent}{key} = {word}\n")),
-            _ if key == "name" => {}
             other => text.push_str(&format!("{indent}{key} = {other}\n")),
         }
     }

@@ -6,6 +6,7 @@ mod table;
 
 use daemon::args::{self, Opt, Parsed, flag, option};
 use health::state::Force;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     let parsed = match args::parse(&OPTIONS, std::env::args_os().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
-            eprintln!("piranhactl: {error}");
+            complain(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             print(&failure.output);
             if !failure.message.is_empty() {
-                eprintln!("piranhactl: {}", failure.message);
+                complain(&failure.message);
             }
             ExitCode::FAILURE
         }
@@ -75,7 +76,13 @@ fn main() -> ExitCode {
 
 /// Prints, and does not mind a reader that has seen enough (`piranhactl status | head`).
 fn print(text: &str) {
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says why nothing came of it, to whoever still listens.
+fn complain(message: &str) {
+    let text = format!("piranhactl: {}\n", message.trim_end());
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn run(parsed: &Parsed) -> Outcome {
@@ -102,9 +109,14 @@ fn run(parsed: &Parsed) -> Outcome {
         ["auto", server] => service::force(&socket, server, Force::Auto),
         ["reload"] => service::reload(&socket),
         [] => Err(Failure::message("no command given; try piranhactl --help")),
-        ["up" | "down" | "auto"] => {
-            Err(Failure::message(format!("{} needs a server: BLOCK/SERVER", words[0])))
+        [command @ ("up" | "down" | "auto"), ..] => {
+            Err(Failure::message(format!("{command} takes one server: BLOCK/SERVER")))
         }
-        _ => Err(Failure::message(format!("{}: no such command; try --help", words.join(" ")))),
+        [command @ ("check" | "config" | "status" | "reload"), rest @ ..] => {
+            Err(Failure::message(format!("{command} takes no operand: {}", rest.join(" "))))
+        }
+        [command, ..] => {
+            Err(Failure::message(format!("{command}: no such command; try piranhactl --help")))
+        }
     }
 }
