@@ -37,7 +37,17 @@ pub struct Server {
     path: PathBuf,
     base: u64,
     next: u64,
-    clients: BTreeMap<u64, Lines>,
+    clients: BTreeMap<u64, Client>,
+}
+
+/// Somebody who asks.
+#[derive(Debug)]
+struct Client {
+    lines: Lines,
+    /// Requests that are not answered yet.
+    open: usize,
+    /// It has said that it asks nothing more, and waits for its answers.
+    silent: bool,
 }
 
 impl Server {
@@ -87,17 +97,24 @@ impl Server {
             self.accept(poller);
             return Vec::new();
         }
-        let Some(lines) = self.clients.get_mut(&event.token) else { return Vec::new() };
+        let Some(client) = self.clients.get_mut(&event.token) else { return Vec::new() };
         let mut requests = Vec::new();
-        let mut keep = true;
-        if event.flags.intersects(poll::READ | Flags::EPOLLHUP | Flags::EPOLLERR) {
-            keep = matches!(lines.fill(), Ok(Reading::Open));
-            while let Some(text) = lines.next_line() {
+        let mut gone = event.flags.intersects(Flags::EPOLLHUP | Flags::EPOLLERR);
+        if event.flags.intersects(poll::READ) && !client.silent {
+            match client.lines.fill() {
+                Ok(Reading::Open) => {}
+                Ok(Reading::Closed) => client.silent = true,
+                Err(_) => gone = true,
+            }
+            while let Some(text) = client.lines.next_line() {
                 requests.push(Request { client: event.token, text });
             }
+            client.open += requests.len();
         }
-        if !self.send(poller, event.token) || !keep {
+        if gone {
             self.clients.remove(&event.token);
+        } else {
+            self.send(poller, event.token);
         }
         requests
     }
@@ -105,11 +122,10 @@ impl Server {
     /// Answers a request. The answer must not contain a line end. A client that is gone, or that
     /// has left too much unread, is forgotten.
     pub fn reply(&mut self, poller: &Poller, client: u64, answer: &[u8]) {
-        let Some(lines) = self.clients.get_mut(&client) else { return };
-        lines.push(answer);
-        if !self.send(poller, client) {
-            self.clients.remove(&client);
-        }
+        let Some(asker) = self.clients.get_mut(&client) else { return };
+        asker.lines.push(answer);
+        asker.open = asker.open.saturating_sub(1);
+        self.send(poller, client);
     }
 
     fn accept(&mut self, poller: &Poller) {
@@ -121,15 +137,24 @@ impl Server {
             if self.clients.len() >= MOST_CLIENTS {
                 self.clients.pop_first();
             }
-            self.clients.insert(self.next, lines);
+            self.clients.insert(self.next, Client { lines, open: 0, silent: false });
             self.next += 1;
         }
     }
 
-    /// Sends what waits for a client; false when it is of no use any more.
-    fn send(&mut self, poller: &Poller, client: u64) -> bool {
-        let Some(lines) = self.clients.get_mut(&client) else { return false };
-        lines.flush_in(poller, client).is_ok() && lines.unsent() <= MOST_UNSENT
+    /// Sends what waits for a client, and forgets one that is of no use any more.
+    fn send(&mut self, poller: &Poller, client: u64) {
+        let Some(asker) = self.clients.get_mut(&client) else { return };
+        let sent = asker.lines.flush_in(poller, client);
+        let unsent = asker.lines.unsent();
+        let served = asker.silent && asker.open == 0 && unsent == 0;
+        if sent.is_err() || unsent > MOST_UNSENT || served {
+            self.clients.remove(&client);
+        } else if asker.silent {
+            // Its end would be reported for ever.
+            let wait = if unsent > 0 { Flags::EPOLLOUT } else { Flags::empty() };
+            let _ = poller.modify(&asker.lines, client, wait);
+        }
     }
 }
 
@@ -253,6 +278,24 @@ mod tests {
         assert_eq!(crowd[0].read(&mut [0]).unwrap(), 0, "the oldest was dropped");
         crowd.last_mut().unwrap().write_all(b"still here\n").unwrap();
         assert_eq!(rig.requests()[0].text, b"still here");
+    }
+
+    #[test]
+    fn an_asker_that_says_no_more_gets_its_answer() {
+        let mut rig = rig("half");
+        let mut asker = UnixStream::connect(&rig.path).unwrap();
+        asker.write_all(b"one\ntwo\n").unwrap();
+        asker.shutdown(std::net::Shutdown::Write).unwrap();
+        let requests = rig.requests();
+        assert_eq!(requests.len(), 2);
+        for request in &requests {
+            assert_eq!(rig.server.clients.len(), 1);
+            rig.server.reply(&rig.poller, request.client, &request.text);
+        }
+        assert!(rig.server.clients.is_empty());
+        let mut answers = String::new();
+        asker.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers, "one\ntwo\n");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How often a failure that stays is logged again.
 const REMIND: Duration = Duration::from_secs(600);
+/// Most bytes of a load program's output that are logged.
+const SHOWN: usize = 80;
 /// Most that load monitoring makes of a weight, as a factor, unless said otherwise.
 pub const SCALE: u32 = 10;
 
@@ -31,6 +33,8 @@ struct Entry {
     failures: u32,
     /// When its failure was last logged.
     logged: Option<Instant>,
+    /// Its load could not be read the last time.
+    load_failed: bool,
     /// What was last told of it.
     told: Option<(bool, Option<u32>)>,
 }
@@ -112,9 +116,11 @@ impl Pool {
     /// begins at once.
     pub fn set_group(&mut self, group: Group, now: Instant) {
         let id = group.id;
+        if self.groups.get(&id).is_some_and(|old| **old == group) {
+            return;
+        }
         let group = Rc::new(group);
-        let Some(old) = self.groups.insert(id, Rc::clone(&group)) else { return };
-        if old == group {
+        if self.groups.insert(id, Rc::clone(&group)).is_none() {
             return;
         }
         let members: Vec<u32> =
@@ -168,6 +174,7 @@ impl Pool {
             since: now,
             failures: 0,
             logged: None,
+            load_failed: false,
             told: None,
         };
         self.servers.insert(server.id, Box::new(entry));
@@ -182,7 +189,7 @@ impl Pool {
         let Some(entry) = self.servers.get_mut(&server.id) else { return };
         entry.machine.set_weight(server.weight);
         let forced = entry.machine.forced();
-        if entry.group.id != group.id {
+        if !Rc::ptr_eq(&entry.group, group) {
             self.regroup(server.id, group, now);
         }
         if forced != server.force {
@@ -400,20 +407,28 @@ impl Pool {
     ) {
         let Some(entry) = self.servers.get_mut(&id) else { return };
         let was_up = entry.machine.is_up();
-        let of = &entry.group.virtual_server;
-        match (load::parse(output), result) {
-            (Some(load), _) => {
-                let policy = policy(&entry.group, self.scale);
-                entry.machine.load(&policy, load);
+        if let Some(load) = load::parse(output) {
+            entry.load_failed = false;
+            let policy = policy(&entry.group, self.scale);
+            entry.machine.load(&policy, load);
+            return self.changed(id, was_up, now);
+        }
+        if std::mem::replace(&mut entry.load_failed, true) {
+            return;
+        }
+        let Some(entry) = self.servers.get(&id) else { return };
+        let (of, label) = (&entry.group.virtual_server, self.label(id));
+        match (result, self.engine.target(entry.job), entry.load_job) {
+            (Err(failure), Some(target), Some(job)) => {
+                let reason = failure.log_line(&target, &self.engine.command(job));
+                log::info!("failed to read remote load ({of} -> {label}): {reason}");
             }
-            (None, Ok(())) => {
-                log::debug!("bad load average returned: {} ({of})", String::from_utf8_lossy(output))
-            }
-            (None, Err(failure)) => {
-                log::debug!("failed to read remote load ({of}): {failure}");
+            _ => {
+                let shown = output.trim_ascii();
+                let shown = String::from_utf8_lossy(&shown[..shown.len().min(SHOWN)]);
+                log::info!("bad load average returned: {shown} ({of} -> {label})");
             }
         }
-        self.changed(id, was_up, now);
     }
 
     fn step(&mut self, id: u32, now: Instant) {

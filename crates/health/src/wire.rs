@@ -5,6 +5,10 @@ use crate::state::{Force, Health};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+/// Longest line in bytes. A group's is the longest: its texts, each as long as lvs.cf has it, stand in
+/// it as numbers.
+pub const LONGEST: usize = 64 * 1024 * 1024;
+
 /// What the servers of a virtual server have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {

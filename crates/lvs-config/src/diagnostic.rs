@@ -148,7 +148,9 @@ codes! {
         "The ones of the persistence netmask do not all stand before its zeros.";
     PmaskUnused "pmask-unused" Warning
         "pmask has no effect without persistent.";
-    PortZero "port-zero" Warning
+    TimeoutTooLong "timeout-too-long" Error
+        "IPVS takes timeouts up to 2678400 seconds (31 days).";
+    PortZero "port-zero" Error
         "Port 0 stands for all ports, which the kernel's tools take with persistence only.";
     TimeoutZero "timeout-zero" Error
         "The time between checks must be at least a second.";

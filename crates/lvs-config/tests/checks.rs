@@ -132,6 +132,7 @@ fn blocks() {
         ("persistent = 60\npmask = 255.0.255.0", 10, Code::PmaskHoles),
         ("pmask = 255.255.255.0", 9, Code::PmaskUnused),
         ("port = 0", 9, Code::PortZero),
+        ("persistent = 2678401", 9, Code::TimeoutTooLong),
         ("timeout = 0", 9, Code::TimeoutZero),
         ("send_program = \"check.d/https %h\"\nexpect = OK", 9, Code::RelativePath),
         ("send_program = /bin/true", 9, Code::ProgramWithoutExpect),

@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 
 /// The environment variable that tells a nanny for one server what an operator has ordered: `up` or
@@ -20,8 +21,6 @@ use std::process::{ChildStdout, Command, Stdio};
 const FORCE_VARIABLE: &str = "NANNY_FORCE";
 /// Where nanny is installed.
 const NANNY: &str = "/usr/sbin/nanny";
-/// Longest message of a pooled nanny, in bytes.
-const LONGEST: usize = 64 * 1024;
 /// Most of a classic monitor's output that is kept while waiting for the end of a line.
 const LONGEST_OUTPUT: usize = 64 * 1024;
 
@@ -74,7 +73,7 @@ impl Pooled {
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(how.output()).stderr(how.output());
         let child = command.spawn().map_err(|e| named(program.as_bytes(), &e))?;
-        let lines = Lines::new(ours, LONGEST)?;
+        let lines = Lines::new(ours, wire::LONGEST)?;
         poller.add(&lines, token, poll::READ)?;
         Ok(Pooled { pid: pid_of(child.id()), hello: false, lines, token })
     }
@@ -153,6 +152,7 @@ impl Classics {
         command.args(words.iter().skip(1).map(|w| OsStr::from_bytes(w)));
         command.stdin(Stdio::null()).stderr(how.output());
         command.stdout(if listen.is_some() { Stdio::piped() } else { how.output() });
+        end_with_parent(&mut command);
         let mut child = command.spawn().map_err(|e| named(program, &e))?;
         let stdout = child.stdout.take();
         if let (Some(stdout), Some((poller, token))) = (&stdout, listen) {
@@ -235,6 +235,18 @@ impl Classics {
         for classic in self.running.values() {
             signal(classic.pid, Signal::SIGKILL);
         }
+    }
+}
+
+/// Has a child ended when lvsd is, however that happens: monitors that outlived it would go on to
+/// change the table beside those of its successor. Without a word, so that the table stays as it is
+/// until somebody takes charge of it. (A pooled nanny sees the end of its socket.)
+#[allow(unsafe_code)]
+fn end_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and takes no
+    // memory. The standard library has no other way to set it.
+    unsafe {
+        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
     }
 }
 

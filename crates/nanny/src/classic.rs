@@ -147,7 +147,8 @@ struct Entry {
     table: Box<dyn Table>,
     service: ServiceKey,
     full: Destination,
-    standing: Option<u32>,
+    /// What this process has made of the entry; `None`: nothing yet, and another may have left one.
+    standing: Option<Option<u32>>,
     ipvsadm: String,
     dry: bool,
 }
@@ -172,22 +173,22 @@ impl Entry {
     fn set(&mut self, weight: Option<u32>) {
         let entry = |weight| Destination { weight, ..self.full };
         let (first, second) = match (self.standing, weight) {
-            (None, None) => return,
+            (Some(None), None) => return,
             // Where the entry is not as this process left it, the other command is the right one.
-            (None, Some(w)) => (
+            (None | Some(None), Some(w)) => (
                 Change::AddDestination(self.service, entry(w)),
                 Some((ErrorKind::Exists, Change::EditDestination(self.service, entry(w)))),
             ),
-            (Some(_), Some(w)) => (
+            (Some(Some(_)), Some(w)) => (
                 Change::EditDestination(self.service, entry(w)),
                 Some((
                     ErrorKind::NoSuchDestination,
                     Change::AddDestination(self.service, entry(w)),
                 )),
             ),
-            (Some(_), None) => (Change::DeleteDestination(self.service, self.full.key()), None),
+            (None | Some(Some(_)), None) => (Change::DeleteDestination(self.service, self.full.key()), None),
         };
-        self.standing = weight;
+        self.standing = Some(weight);
         let Some(kind) = self.apply(&first) else { return };
         match second {
             Some((when, change)) if when == kind => {

@@ -18,8 +18,6 @@ use std::time::Instant;
 const SIGNALS: u64 = 0;
 const CHECKS: u64 = 1;
 const DIRECTOR: u64 = 2;
-/// Longest order in bytes: send, expect and program have 255 each, as numbers in JSON.
-const LONGEST: usize = 64 * 1024;
 
 /// Watches until lvsd goes or says so; the exit status.
 pub(crate) fn run(verbose: bool, nodaemon: bool) -> Result<u8, Box<dyn Error>> {
@@ -29,7 +27,7 @@ pub(crate) fn run(verbose: bool, nodaemon: bool) -> Result<u8, Box<dyn Error>> {
     // Nothing that this process starts shall be able to speak to lvsd.
     let null = std::fs::File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
-    let lines = Lines::new(UnixStream::from(input), LONGEST)
+    let lines = Lines::new(UnixStream::from(input), wire::LONGEST)
         .map_err(|e| format!("--pool is for lvsd, which gives a socket as standard input: {e}"))?;
     Watch::new(lines)?.run()
 }

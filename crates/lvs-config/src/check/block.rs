@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::Checker;
+use super::global::LONGEST_TIMEOUT;
 use crate::config::{BlockKind, Forwarding, Protocol, Server, Virtual};
 use crate::diagnostic::{Code, show};
 use crate::document::Path;
@@ -75,6 +76,9 @@ impl Checker<'_> {
                     "add `persistent = SECONDS`, or remove pmask",
                 );
             }
+        }
+        if block.persistent > LONGEST_TIMEOUT {
+            self.too_long(path, "persistent");
         }
         if block.port == 0 && block.fwmark == 0 && block.persistent == 0 {
             self.at_key(

@@ -11,6 +11,9 @@ use crate::value;
 /// The longest name of an interface or label: IFNAMSIZ less its final zero, linux/if.h.
 pub(super) const LABEL_LIMIT: usize = 15;
 
+/// The longest timeout that ipvsadm(8) takes and the kernel can count, in seconds.
+pub(super) const LONGEST_TIMEOUT: u32 = 31 * 24 * 60 * 60;
+
 const GLOBAL: Path = Path::Global;
 
 impl Checker<'_> {
@@ -21,6 +24,30 @@ impl Checker<'_> {
         self.nat_router();
         self.programs();
         self.blocks_in_use();
+        self.ipvs_timeouts();
+    }
+
+    fn ipvs_timeouts(&mut self) {
+        let config = self.config;
+        for (key, seconds) in [
+            ("tcp_timeout", config.tcp_timeout),
+            ("tcpfin_timeout", config.tcpfin_timeout),
+            ("udp_timeout", config.udp_timeout),
+        ] {
+            if u32::try_from(seconds).is_ok_and(|s| s > LONGEST_TIMEOUT) {
+                self.too_long(GLOBAL, key);
+            }
+        }
+    }
+
+    pub(super) fn too_long(&mut self, path: Path, key: &str) {
+        self.at_key(
+            Code::TimeoutTooLong,
+            path,
+            key,
+            &format!("{key} is longer than IPVS can count"),
+            "2678400 seconds (31 days) are the most",
+        );
     }
 
     fn directors(&mut self) {
