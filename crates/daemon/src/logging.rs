@@ -139,6 +139,10 @@ impl Syslog {
     }
 
     fn write(&mut self, level: Level, text: &str) {
+        if self.connection().is_none() {
+            self.lost += 1;
+            return;
+        }
         if self.lost > 0 && self.send(Level::Warn, &format!("{} messages lost", self.lost)) {
             self.lost = 0;
         }
@@ -149,9 +153,6 @@ impl Syslog {
 
     /// Sends one message in the form that syslog(3) writes, less the time, which syslogd adds.
     fn send(&mut self, level: Level, text: &str) -> bool {
-        if self.connection().is_none() {
-            return false;
-        }
         let priority = FACILITY_DAEMON | severity(level);
         let message = format!("<{priority}>{}[{}]: {text}", self.ident, self.pid);
         // Twice, since a syslogd that was restarted refuses the old connection.

@@ -66,9 +66,21 @@ impl Poller {
     /// # Errors
     /// As epoll_wait(2), interruption excepted.
     pub fn wait(&self, until: Option<Instant>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.wait_for(timeout(until), events)
+    }
+
+    /// The same without waiting: what has happened by now.
+    ///
+    /// # Errors
+    /// As epoll_wait(2), interruption excepted.
+    pub fn take(&self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.wait_for(EpollTimeout::ZERO, events)
+    }
+
+    fn wait_for(&self, timeout: EpollTimeout, events: &mut Vec<Event>) -> io::Result<()> {
         events.clear();
         let mut raw = [EpollEvent::empty(); BATCH];
-        let count = match self.epoll.wait(&mut raw, timeout(until)) {
+        let count = match self.epoll.wait(&mut raw, timeout) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(e) => return Err(e.into()),

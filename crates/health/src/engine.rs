@@ -23,6 +23,9 @@ pub use crate::limits::Limits;
 
 /// Checks begun before finished ones are looked at again.
 const BEGIN_AT_ONCE: usize = 64;
+/// How much later than its time a timer may be handled, so that one awakening serves several: jobs that
+/// begin together once are due together from then on.
+const SLACK: Duration = Duration::from_millis(10);
 /// How long a shortage of descriptors or memory is waited out.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 /// How often a shortage is logged.
@@ -284,7 +287,7 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let lanes = [&self.sockets, &self.programs].into_iter().filter_map(Lane::ready);
         let begin = lanes.map(|resume| resume.unwrap_or_else(Instant::now));
-        begin.chain(self.timers.next()).min()
+        begin.chain(self.timers.next().map(|at| at + SLACK)).min()
     }
 
     /// Handles the events and timers that have come, and begins checks. Does not block.
@@ -483,7 +486,7 @@ impl Engine {
         let mut events = std::mem::take(&mut self.events);
         // A pipe that is never empty must not hold the loop.
         for _ in 0..=(self.sockets.running + self.programs.running) / poll::BATCH {
-            if self.poller.wait(Some(Instant::now()), &mut events).is_err() {
+            if self.poller.take(&mut events).is_err() {
                 break;
             }
             for event in &events {

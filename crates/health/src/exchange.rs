@@ -8,6 +8,8 @@ use daemon::poll::Flags;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, Read};
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 use std::rc::Rc;
 
 /// Most bytes of an answer that are looked at.
@@ -94,6 +96,18 @@ pub(crate) struct Exchange {
     connected: bool,
     sent: Option<usize>,
     answer: Vec<u8>,
+}
+
+/// The ports that this machine gives to sockets which name none (ip(7), ip_local_port_range), as they
+/// were at the first call; all where that cannot be read.
+fn ephemeral_ports() -> &'static RangeInclusive<u16> {
+    static PORTS: OnceLock<RangeInclusive<u16>> = OnceLock::new();
+    PORTS.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+        let text = text.unwrap_or_default();
+        let mut ends = text.split_whitespace().map_while(|word| word.parse().ok());
+        ends.next().zip(ends.next()).map_or(0..=u16::MAX, |(first, last)| first..=last)
+    })
 }
 
 /// Why a check could not begin.
@@ -207,6 +221,9 @@ impl Exchange {
     /// to, on an address of this machine, meets itself where nobody listens (RFC 9293, 3.5:
     /// simultaneous open; for UDP it simply hears itself).
     fn is_with_itself(&self, target: &Target) -> bool {
+        if !ephemeral_ports().contains(&target.port) {
+            return false;
+        }
         let local = self.socket.local_addr().ok().and_then(|address| address.as_socket());
         local == Some(target.socket())
     }

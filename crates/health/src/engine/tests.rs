@@ -29,7 +29,8 @@ struct Server {
 
 impl Server {
     fn new() -> Server {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&std::net::SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
         socket.listen(1024).unwrap();
         let listener = TcpListener::from(socket);
