@@ -96,7 +96,7 @@ fn an_error_is_shown_at_its_place() {
 fn a_file_that_cannot_be_read() {
     let dir = Dir::new("unreadable");
     let secret = dir.write("secret.cf", GOOD);
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
     let missing = dir.path().join("missing.cf").to_str().unwrap().to_owned();
     let folder = dir.path().to_str().unwrap().to_owned();
     let cases = [
