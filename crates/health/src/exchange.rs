@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
-use std::sync::OnceLock;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 /// Most bytes of an answer that are looked at.
 pub(crate) const MOST_ANSWER: usize = 16 * 1024;

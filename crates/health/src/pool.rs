@@ -201,6 +201,7 @@ impl Pool {
     /// Forgets a server. What is in the table of it is the caller's business.
     pub fn remove_server(&mut self, id: u32) {
         let Some(entry) = self.servers.remove(&id) else { return };
+        self.news.retain(|state| state.id != id);
         self.drop_job(id, entry.job);
         if let Some(job) = entry.load_job {
             self.drop_job(id, job);
@@ -215,6 +216,7 @@ impl Pool {
         let label = self.label(id);
         match force {
             Force::Down => log::info!("opaque glasses on: {label} is kept down"),
+            Force::Drain => log::info!("{label} is drained: no new connections"),
             Force::Up => log::info!("rose-colored glasses on: {label} is kept up"),
             Force::Auto => log::info!("glasses off: the checks decide about {label}"),
         }

@@ -40,6 +40,8 @@ pub enum Force {
     Up,
     /// Down whatever the checks find.
     Down,
+    /// No new connections whatever the checks find: weight 0, so that those there are can end.
+    Drain,
 }
 
 /// What the checks have found.
@@ -122,7 +124,7 @@ impl Server {
         match self.force {
             Force::Auto => self.health == Health::Up,
             Force::Up => true,
-            Force::Down => false,
+            Force::Down | Force::Drain => false,
         }
     }
 
@@ -132,7 +134,8 @@ impl Server {
         if self.is_up() {
             Some(self.current)
         } else {
-            (policy.quiesce && self.entered).then_some(0)
+            let stays = policy.quiesce || self.force == Force::Drain;
+            (stays && self.entered).then_some(0)
         }
     }
 
@@ -317,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn a_drained_server_keeps_its_connections() {
+        let now = Instant::now();
+        let mut server = Server::known(4, true, Some(4), now);
+        server.force(Force::Drain, now);
+        server.verdict(&POLICY, true, now);
+        assert_eq!((server.is_up(), server.standing(&POLICY)), (false, Some(0)));
+        let mut never_in = Server::new(4);
+        never_in.force(Force::Drain, now);
+        assert_eq!(never_in.standing(&POLICY), None);
+    }
+
+    #[test]
     fn a_load_counts_once_the_weight_has_grown() {
         let now = Instant::now();
         let mut server = Server::new(64);
@@ -336,7 +351,7 @@ mod tests {
             weight in 0u32..70_000,
             quiesce: bool,
             reentry in 1u32..5,
-            events in proptest::collection::vec(0u8..8, 0..60),
+            events in proptest::collection::vec(0u8..9, 0..60),
         ) {
             let policy = Policy { reentry, quiesce, scale: 10 };
             let now = Instant::now();
@@ -349,11 +364,12 @@ mod tests {
                     4 => server.load(&policy, 0.1),
                     5 => server.force(Force::Auto, now),
                     6 => server.force(Force::Up, now),
+                    7 => server.force(Force::Drain, now),
                     _ => server.force(Force::Down, now),
                 }
                 match server.standing(&policy) {
                     Some(w) if server.is_up() => prop_assert!(w <= weight * 10 && (w > 0) == (weight > 0)),
-                    Some(w) => prop_assert!(quiesce && w == 0),
+                    Some(w) => prop_assert!(w == 0 && (quiesce || server.forced() == Force::Drain)),
                     None => prop_assert!(!server.is_up()),
                 }
                 prop_assert!(server.step_at().is_none() || server.is_up());

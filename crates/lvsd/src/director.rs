@@ -167,11 +167,8 @@ impl Director {
     fn start(&mut self, now: Instant) {
         let blocks = std::mem::take(&mut self.site.blocks);
         self.set_timeouts(Timeouts::default());
-        for failure in self.table.apply(&[Change::Flush]) {
+        for failure in self.make(&[Change::Flush]) {
             log::error!("{}", failure.error);
-        }
-        for block in &blocks {
-            log::info!("starting virtual service {} active: {}", block.name, block.port);
         }
         let turnover = self.live.replace(blocks, now);
         self.settle(now);
@@ -266,11 +263,16 @@ impl Director {
         }
     }
 
-    fn apply(&mut self, changes: &[Change], now: Instant) {
+    /// Makes changes, each with a line in a verbose log; gives back those that failed.
+    fn make(&mut self, changes: &[Change]) -> Vec<Failure> {
         for change in changes {
             log::debug!("running command {}", command_line(&self.site.ipvsadm_path, change));
         }
-        let failures = self.table.apply(changes);
+        self.table.apply(changes)
+    }
+
+    fn apply(&mut self, changes: &[Change], now: Instant) {
+        let failures = self.make(changes);
         if !failures.is_empty() && failures.iter().any(|f| is_surprise(f.error.kind())) {
             // The table is not what it was taken for.
             self.audit_at = self.audit_at.min(now + AUDIT_SOON);
@@ -283,7 +285,7 @@ impl Director {
         match self.table.read() {
             Ok(table) => {
                 self.table_error = None;
-                self.live.observe(&table);
+                let lost = self.live.observe(&table);
                 let repairs = self.live.changes(now);
                 if !repairs.is_empty() {
                     let ours = repairs.iter().filter(|c| !self.live.is_known_problem(c)).count();
@@ -295,6 +297,7 @@ impl Director {
                     }
                     self.apply(&repairs, now);
                 }
+                self.restart_classics(lost, now);
             }
             Err(error) => {
                 let text = error.to_string();
@@ -314,7 +317,7 @@ impl Director {
         if t == before || t == Timeouts::default() {
             return;
         }
-        for failure in self.table.apply(&[Change::SetTimeouts(t)]) {
+        for failure in self.make(&[Change::SetTimeouts(t)]) {
             log::error!(
                 "ipvsadm failed to set timeouts ({} {} {}): {}",
                 t.tcp,
@@ -338,22 +341,29 @@ impl Director {
             self.restarts.retain(|(_, other)| *other != id);
             self.classics.end(id, false);
         }
-        for id in turnover.start {
-            if !self.classics.end(id, true) {
-                self.start_classic(id, now);
-            }
-        }
+        self.restart_classics(turnover.start, now);
         match &mut self.pooled {
             Some(pooled) => {
                 for order in &turnover.orders {
                     pooled.order(order);
                 }
                 pooled.flush(&self.poller);
+                let pid = pooled.pid;
+                self.log_new_monitors(&turnover.orders, pid);
             }
             None if self.restart_pool.is_none() && !turnover.orders.is_empty() => {
                 self.start_pool(now);
             }
             None => {}
+        }
+    }
+
+    /// Starts monitors of one server each; one that runs is ended first.
+    fn restart_classics(&mut self, ids: Vec<u32>, now: Instant) {
+        for id in ids {
+            if !self.classics.end(id, true) {
+                self.start_classic(id, now);
+            }
         }
     }
 
@@ -395,13 +405,31 @@ impl Director {
         }
     }
 
+    /// The same for servers that have joined.
+    fn log_new_monitors(&self, orders: &[Order], pid: i32) {
+        let new = || {
+            orders.iter().filter_map(|order| match order {
+                Order::Server(server) if server.known.is_none() => Some(server.id),
+                _ => None,
+            })
+        };
+        match new().count() {
+            0..=LARGE => {
+                for id in new() {
+                    log::info!("create_monitor for {} running as pid {pid}", self.live.label(id));
+                }
+            }
+            count => log::info!("create_monitor for {count} new servers running as pid {pid}"),
+        }
+    }
+
     /// The monitor of all servers has ended, or could not be started.
     fn pool_died(&mut self, how: Option<Ended>, now: Instant) {
         let spoke = self.pooled.take().is_some_and(|p| p.hello);
         if self.ending.is_some() {
             return;
         }
-        if how.is_some() && !spoke {
+        if matches!(how, Some(Ended::Exited(_))) && !spoke {
             log::warn!(
                 "{} ended before it took orders (an older nanny?): one process for each server",
                 nanny_program()
@@ -460,7 +488,7 @@ impl Director {
         let program = block.block.client_monitor.as_deref().unwrap_or(&nanny);
         let run =
             MonitorRun { program, verbose: self.options.verbose, nodaemon: self.options.nodaemon };
-        let words = block.block.monitor_command(&server.member, &self.site, &run);
+        let words = block.block.monitor_command(&server.member, &run);
         let listen = block.block.sorry.is_some().then_some((&self.poller, CLASSIC + u64::from(id)));
         let (label, force) = (self.live.label(id), server.force);
         match self.classics.start(id, &words, self.spawning(), force, listen) {
@@ -498,6 +526,8 @@ impl Director {
         while let Some((pid, how)) = process::next_ended() {
             process::collect(pid);
             if self.pooled.as_ref().is_some_and(|p| p.pid == pid) {
+                // What it said last, its first word perhaps, may not have been read yet.
+                self.on_pooled(now);
                 self.pool_died(Some(how), now);
             } else if let Some((id, classic)) = self.classics.ended(pid) {
                 if classic.again && self.ending.is_none() {
@@ -636,9 +666,16 @@ impl Director {
                 "no active server {label} (BLOCK/SERVER, as the names stand in the configuration)"
             ));
         };
+        let classic = self.live.server(id).is_some_and(|(block, _)| self.live.is_classic(block));
+        if classic && force == Force::Drain {
+            return Answer::Error(format!(
+                "{label} has a monitor of its own, which knows up and down only; with \
+                 quiesce_server = 1 down drains it"
+            ));
+        }
         log::info!("operator: {label} {}", force_word(force));
         self.live.set_force(id, force);
-        if self.live.server(id).is_some_and(|(block, _)| self.live.is_classic(block)) {
+        if classic {
             self.classics.force(id, force);
         } else if let Some(pooled) = &mut self.pooled {
             pooled.order(&Order::Force(id, force));
@@ -715,7 +752,7 @@ impl Director {
         for block in self.live.blocks() {
             log::info!("shutting down virtual service {}", block.block.name);
         }
-        for failure in self.table.apply(&self.live.farewell()) {
+        for failure in self.make(&self.live.farewell()) {
             if failure.error.kind() != ErrorKind::NoSuchService {
                 log::error!("{}", failure.error);
             }
@@ -728,6 +765,7 @@ fn force_word(force: Force) -> &'static str {
         Force::Auto => "back to the checks",
         Force::Up => "kept up",
         Force::Down => "kept down",
+        Force::Drain => "drained, no new connections",
     }
 }
 

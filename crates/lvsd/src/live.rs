@@ -196,8 +196,9 @@ impl LiveBlock {
         self.strangers.retain(|d| failed.contains(&d.key()));
     }
 
-    /// Takes in what the table holds of this service.
-    fn observe(&mut self, found: Option<&VirtualService>, classic: bool) {
+    /// Takes in what the table holds of this service; true when the service was there and is gone.
+    fn observe(&mut self, found: Option<&VirtualService>, classic: bool) -> bool {
+        let lost = self.service.is_some() && found.is_none();
         self.service = found.map(|f| f.service);
         let mut entries: HashMap<SocketAddr, Destination> =
             found.iter().flat_map(|f| &f.destinations).map(|d| (d.key(), *d)).collect();
@@ -222,6 +223,7 @@ impl LiveBlock {
         if !self.touched {
             self.problem = None;
         }
+        lost
     }
 }
 
@@ -327,6 +329,22 @@ impl Live {
             |b| b.block.group.id,
         );
         let mut fresh = LiveBlock::new(block, group, now);
+        let notes_before = before.as_ref().map(|b| &b.block.notes);
+        let news =
+            if notes_before == Some(&fresh.block.notes) { &[][..] } else { &fresh.block.notes };
+        if before.is_none() {
+            log::info!(
+                "starting virtual service {} active: {}",
+                fresh.block.name,
+                fresh.block.port
+            );
+        }
+        if !self.is_classic(&fresh) {
+            // A monitor of one server says this itself.
+            for note in news {
+                log::info!("{note} (virtual server {})", fresh.block.name);
+            }
+        }
         let Some(mut before) = before else {
             if !self.is_classic(&fresh) {
                 turnover.orders.push(Order::Group(fresh.block.group.clone()));
@@ -526,16 +544,22 @@ impl Live {
         self.gone.retain(|s| services.contains(&s.key));
     }
 
-    /// Takes in the whole table.
-    pub fn observe(&mut self, table: &[VirtualService]) {
+    /// Takes in the whole table. Gives back the servers whose monitors must be started again: those
+    /// that change the table themselves and do not know that their service has been taken away.
+    pub fn observe(&mut self, table: &[VirtualService]) -> Vec<u32> {
         let by_key: HashMap<ServiceKey, &VirtualService> =
             table.iter().map(|v| (v.service.key, v)).collect();
         let all_classic = self.all_classic;
+        let mut lost = Vec::new();
         for block in &mut self.blocks {
             let classic = all_classic || block.block.client_monitor.is_some();
-            block.observe(by_key.get(&block.block.service.key).copied(), classic);
+            let found = by_key.get(&block.block.service.key).copied();
+            if block.observe(found, classic) && classic {
+                lost.extend(block.servers.iter().map(|s| s.id));
+            }
         }
         self.gone.retain(|s| by_key.contains_key(&s.key));
+        lost
     }
 
     /// Whether a change mends something whose failure is known already.
@@ -567,8 +591,9 @@ fn server_order(block: &Block, server: &LiveServer) -> Order {
 
 /// Whether a classic monitor of the block must be started again.
 fn classic_settings_differ(old: &Block, new: &Block) -> bool {
-    (&old.client_monitor, &old.classic, old.service.key, old.forwarding, old.sorry.is_some())
-        != (&new.client_monitor, &new.classic, new.service.key, new.forwarding, new.sorry.is_some())
+    let told = |b: &'_ Block| (b.service.key, b.vip, b.port, b.forwarding, b.sorry.is_some());
+    told(old) != told(new)
+        || (&old.client_monitor, &old.classic) != (&new.client_monitor, &new.classic)
 }
 
 fn service_of(change: &Change) -> Option<ServiceKey> {

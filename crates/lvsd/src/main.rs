@@ -136,7 +136,7 @@ fn test_start(loaded: &Loaded, verbose: bool) -> String {
             block.client_monitor.as_deref().unwrap_or(lvs_config::Virtual::CLIENT_MONITOR);
         let run = MonitorRun { program, verbose, nodaemon: false };
         for member in &block.members {
-            let words = block.monitor_command(member, site, &run);
+            let words = block.monitor_command(member, &run);
             let words = words.iter().map(|w| String::from_utf8_lossy(w).into_owned());
             say(format!("running command {}", quoted(words)));
         }

@@ -188,7 +188,7 @@ impl Classics {
     pub fn force(&self, id: u32, force: Force) {
         if let Some(classic) = self.running.get(&id) {
             let number = match force {
-                Force::Down => Signal::SIGUSR1,
+                Force::Down | Force::Drain => Signal::SIGUSR1,
                 Force::Up => Signal::SIGUSR2,
                 Force::Auto => Signal::SIGHUP,
             };

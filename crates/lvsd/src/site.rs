@@ -32,8 +32,8 @@ pub struct Block {
     pub name: String,
     /// The service it is in the table.
     pub service: Service,
-    /// The virtual address.
-    pub vip: IpAddr,
+    /// The virtual address. A firewall mark's block may have none: its traffic comes here by itself.
+    pub vip: Option<IpAddr>,
     /// The virtual port.
     pub port: u16,
     /// How packets reach its servers.
@@ -44,6 +44,8 @@ pub struct Block {
     pub sorry: Option<Destination>,
     /// How its servers are checked; the number is set by whoever starts the monitors.
     pub group: Group,
+    /// What is worth a line in the log about the check.
+    pub notes: Vec<String>,
     /// The monitor program, where the block names one: it is started once a server, and changes
     /// the table itself.
     pub client_monitor: Option<String>,
@@ -75,6 +77,7 @@ pub struct Classic {
     reentry: u32,
     timeout: u32,
     load_command: Option<String>,
+    ipvsadm: String,
 }
 
 /// A part of the file that lvsd cannot act on; the rest goes ahead.
@@ -131,45 +134,45 @@ fn read_block(
     block: &Virtual,
     problems: &mut Vec<Problem>,
 ) -> Result<Block, String> {
-    let vip = block.addr().ok_or("it has no address; left out (add `address = VIP DEVICE`)")?;
     let forwarding = match config.network {
         lvs_config::Forwarding::Nat => Forwarding::Masquerade,
         lvs_config::Forwarding::Direct => Forwarding::DirectRoute,
         lvs_config::Forwarding::Tunnel => Forwarding::Tunnel,
     };
     let udp = block.protocol == Protocol::Udp;
-    let key = service_key(block, vip);
+    let key = service_key(block)?;
     let scheduler = SchedulerName::new(block.scheduler.as_str()).map_err(|e| e.to_string())?;
     let mut service = Service::new(key, scheduler);
     service.persistence = persistence(block);
-    let load_command = load_command(config, block);
-    let (group, classic) = checks(block, vip, udp, load_command);
+    let (group, classic, notes) = checks(config, block, udp);
     let sorry = block
         .sorry_server
         .map(|addr| Destination::new(addr.into(), block.port, forwarding, 1).as_stored(&key));
     Ok(Block {
         name: block.name.clone(),
         service,
-        vip: vip.into(),
+        vip: block.addr().map(IpAddr::from),
         port: block.port,
         forwarding,
         members: members(block, &key, forwarding, problems),
         sorry,
         group,
+        notes,
         client_monitor: block.client_monitor.clone(),
         classic,
     })
 }
 
-fn service_key(block: &Virtual, vip: Ipv4Addr) -> ServiceKey {
+fn service_key(block: &Virtual) -> Result<ServiceKey, String> {
     if block.fwmark > 0 {
-        return ServiceKey::Fwmark { mark: block.fwmark, family: ipvs::Family::Inet };
+        return Ok(ServiceKey::Fwmark { mark: block.fwmark, family: ipvs::Family::Inet });
     }
+    let vip = block.addr().ok_or("it has no address; left out (add `address = VIP DEVICE`)")?;
     let protocol = match block.protocol {
         Protocol::Tcp => ipvs::Protocol::Tcp,
         Protocol::Udp => ipvs::Protocol::Udp,
     };
-    ServiceKey::Address { protocol, addr: vip.into(), port: block.port }
+    Ok(ServiceKey::Address { protocol, addr: vip.into(), port: block.port })
 }
 
 fn persistence(block: &Virtual) -> Option<Persistence> {
@@ -189,12 +192,8 @@ fn load_command(config: &Config, block: &Virtual) -> Option<String> {
     }
 }
 
-fn checks(
-    block: &Virtual,
-    vip: Ipv4Addr,
-    udp: bool,
-    load_command: Option<String>,
-) -> (Group, Classic) {
+fn checks(config: &Config, block: &Virtual, udp: bool) -> (Group, Classic, Vec<String>) {
+    let load_command = load_command(config, block);
     let settings = Settings {
         program: block.send_program.as_deref(),
         send: block.send.as_deref(),
@@ -205,15 +204,16 @@ fn checks(
         virtual_port: block.port,
         interval: block.timeout,
     };
-    let virtual_server = match block.fwmark {
-        0 => format!("{vip}:{}", block.port),
-        mark => format!("FWM {mark}"),
+    let virtual_server = match (block.fwmark, block.addr()) {
+        (0, Some(vip)) => format!("{vip}:{}", block.port),
+        (mark, _) => format!("FWM {mark}"),
     };
+    let (recipe, notes) = settings.recipe();
     let group = Group {
         id: 0,
         name: block.name.clone(),
         virtual_server,
-        recipe: settings.recipe().0,
+        recipe,
         udp,
         reentry: Policy::reentry_checks(block.reentry, block.timeout),
         quiesce: block.quiesce_server,
@@ -230,8 +230,9 @@ fn checks(
         reentry: block.reentry,
         timeout: block.timeout,
         load_command,
+        ipvsadm: config.ipvsadm.clone(),
     };
-    (group, classic)
+    (group, classic, notes)
 }
 
 /// Two servers that would be one entry of the table (direct routing and tunnels know no port of the
@@ -277,12 +278,7 @@ impl Block {
 
     /// The command that monitors one member in the classic way, the program first.
     #[must_use]
-    pub fn monitor_command(
-        &self,
-        member: &Member,
-        site: &Site,
-        run: &MonitorRun<'_>,
-    ) -> Vec<Vec<u8>> {
+    pub fn monitor_command(&self, member: &Member, run: &MonitorRun<'_>) -> Vec<Vec<u8>> {
         let c = &self.classic;
         let mut words = Words(vec![run.program.into()]);
         words.flag("-c", true);
@@ -298,10 +294,10 @@ impl Block {
         words.flag("--regex", c.use_regex);
         words.flag("-v", run.verbose);
         words.option("-a", c.reentry.to_string());
-        words.option("-I", site.ipvsadm_path.clone());
+        words.option("-I", c.ipvsadm.clone());
         words.option("-t", c.timeout.to_string());
         words.option("-w", member.weight.to_string());
-        words.option("-V", self.vip.to_string());
+        words.maybe("-V", self.vip.map(|vip| vip.to_string()));
         words.option("-M", method_letter(self.forwarding));
         words.maybe("-U", c.load_command.clone());
         words.flag("--nodaemon", run.nodaemon || self.sorry.is_some());
@@ -419,7 +415,7 @@ mod tests {
         let (site, _) = read(HTTPS);
         let block = &site.blocks[0];
         let run = MonitorRun { program: "/usr/sbin/nanny", verbose: true, nodaemon: false };
-        let words = block.monitor_command(&block.members[0], &site, &run);
+        let words = block.monitor_command(&block.members[0], &run);
         let shown = words.iter().map(|w| String::from_utf8_lossy(w)).collect::<Vec<_>>().join("|");
         assert_eq!(
             shown,
@@ -439,11 +435,23 @@ mod tests {
         assert_eq!(site.ipvsadm.as_deref(), Some("/opt/wrap"));
         assert_eq!(block.forwarding, Forwarding::DirectRoute);
         let run = MonitorRun { program: "n", verbose: false, nodaemon: false };
-        let words = block.monitor_command(&block.members[0], &site, &run);
+        let words = block.monitor_command(&block.members[0], &run);
         for pair in [["-f", "7"], ["-p", "53"], ["-r", "5353"], ["-M", "g"], ["-I", "/opt/wrap"]] {
             assert!(words.windows(2).any(|w| w == pair.map(|p| p.as_bytes().to_vec())), "{pair:?}");
         }
         assert!(words.contains(&b"-u".to_vec()));
+    }
+
+    #[test]
+    fn a_mark_needs_no_address() {
+        let (site, problems) = read(
+            "virtual m {\nactive = 1\nfwmark = 7\nserver s {\nactive = 1\naddress = 10.0.0.3\n}\n}\n",
+        );
+        assert_eq!(problems, [""; 0]);
+        let block = &site.blocks[0];
+        assert_eq!(block.service.key.to_string(), "FWM 7");
+        let run = MonitorRun { program: "n", verbose: false, nodaemon: false };
+        assert!(!block.monitor_command(&block.members[0], &run).contains(&b"-V".to_vec()));
     }
 
     #[test]

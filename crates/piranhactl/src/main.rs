@@ -28,7 +28,9 @@ Commands:
   config                Print the configuration with every default filled in
   status                Show virtual servers, real servers, health and connections
   up BLOCK/SERVER       Keep a real server up whatever its checks find
-  down BLOCK/SERVER     Keep a real server down (with quiesce_server: drain it)
+  down BLOCK/SERVER     Keep a real server down: out of the table, connections and all
+                        (with quiesce_server: as drain)
+  drain BLOCK/SERVER    Give a real server no new connections; those it has go on
   auto BLOCK/SERVER     Let the checks decide again
   reload                Make lvsd read its configuration again
 ";
@@ -106,10 +108,11 @@ fn run(parsed: &Parsed) -> Outcome {
         ["status"] => service::status(&socket, json),
         ["up", server] => service::force(&socket, server, Force::Up),
         ["down", server] => service::force(&socket, server, Force::Down),
+        ["drain", server] => service::force(&socket, server, Force::Drain),
         ["auto", server] => service::force(&socket, server, Force::Auto),
         ["reload"] => service::reload(&socket),
         [] => Err(Failure::message("no command given; try piranhactl --help")),
-        [command @ ("up" | "down" | "auto"), ..] => {
+        [command @ ("up" | "down" | "drain" | "auto"), ..] => {
             Err(Failure::message(format!("{command} takes one server: BLOCK/SERVER")))
         }
         [command @ ("check" | "config" | "status" | "reload"), rest @ ..] => {

@@ -123,6 +123,7 @@ fn row(table: &mut Table, server: &Server) {
     let forced = match server.forced {
         Force::Auto => "",
         Force::Up | Force::Down => " (forced)",
+        Force::Drain => " (drained)",
     };
     let since = server.since_ms.map_or_else(String::new, |ms| duration(ms / 1000));
     let weight = match server.weight_kernel {
