@@ -12,6 +12,7 @@ pub mod poll;
 pub mod process;
 pub mod ready;
 pub mod signals;
+pub mod terminal;
 pub mod timers;
 
 /// The suite's version, as `--version` prints it.

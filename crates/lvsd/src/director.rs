@@ -9,7 +9,7 @@ use crate::status::{Answer, Request};
 use daemon::control::{self, Server as ControlServer};
 use daemon::poll::{self, Event, Poller};
 use daemon::process::{self, Ended};
-use daemon::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
+use daemon::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use health::state::Force;
 use health::wire::{Detail, News, Order};
 use ipvs::{Change, ErrorKind, Failure, Ipvsadm, Netlink, Table, Timeouts};
@@ -121,7 +121,7 @@ impl Director {
     /// When another lvsd runs, or the process cannot have what a loop needs.
     pub fn new(options: Options, table: Box<dyn Table>, loaded: Loaded) -> io::Result<Director> {
         let poller = Poller::new()?;
-        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+        let signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD])?;
         poller.add(&signals, SIGNALS, poll::READ)?;
         let control = match ControlServer::bind(&options.socket, &poller, CONTROL) {
             Ok(control) => Some(control),
@@ -550,6 +550,9 @@ impl Director {
             match number {
                 SIGCHLD => self.on_children(now),
                 SIGHUP => self.reload(),
+                SIGUSR1 | SIGUSR2 => {
+                    log::warn!("signal {number} ignored: it is for a nanny of one server");
+                }
                 number => {
                     log::info!("shutting down due to signal {number}");
                     self.end(0, now);

@@ -3,12 +3,12 @@
 use daemon::args::{self, Parsed, Start, flag, option};
 use daemon::logging;
 use daemon::pidfile::PidFile;
+use daemon::terminal::{complain, print};
 use ipvs::{Change, Timeouts};
 use lvsd::director::{Director, Options, command_line, open_table, quoted};
 use lvsd::load::{Loaded, NAME, load};
 use lvsd::site::MonitorRun;
 use lvsd::status::SOCKET;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -38,25 +38,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// The file's path, made absolute: a daemon's directory is `/`.
-fn config_file(parsed: &Parsed) -> PathBuf {
-    let given = PathBuf::from(parsed.text("configfile").unwrap_or_else(|| CONFIG.to_owned()));
-    std::path::absolute(&given).unwrap_or(given)
-}
-
 fn run(parsed: &Parsed) -> ExitCode {
-    let options = Options {
-        file: config_file(parsed),
-        verbose: parsed.has("verbose"),
-        nodaemon: parsed.has("nodaemon"),
-        socket: PathBuf::from(parsed.text("control").unwrap_or_else(|| SOCKET.to_owned())),
-    };
-    let loaded = match load(&options.file) {
+    let file = PathBuf::from(parsed.text("configfile").unwrap_or_else(|| CONFIG.to_owned()));
+    let loaded = match load(&file) {
         Ok(loaded) => loaded,
         Err(text) => {
             complain(&text);
             return ExitCode::FAILURE;
         }
+    };
+    let options = Options {
+        // A daemon's directory is `/`.
+        file: std::path::absolute(&file).unwrap_or(file),
+        verbose: parsed.has("verbose"),
+        nodaemon: parsed.has("nodaemon"),
+        socket: PathBuf::from(parsed.text("control").unwrap_or_else(|| SOCKET.to_owned())),
     };
     if parsed.has("test-start") {
         print(&test_start(&loaded, options.verbose));
@@ -98,16 +94,6 @@ fn run(parsed: &Parsed) -> ExitCode {
 fn refuse(why: &dyn std::fmt::Display) -> ExitCode {
     complain(&format!("{NAME}: {why}"));
     ExitCode::FAILURE
-}
-
-/// Prints, and does not mind a reader that has seen enough (`lvsd --test-start | head`).
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Says why nothing comes of it, to whoever still listens.
-fn complain(text: &str) {
-    let _ = std::io::stderr().write_all(format!("{}\n", text.trim_end()).as_bytes());
 }
 
 /// What would be done: each change as the command it stands for, monitors likewise.

@@ -3,7 +3,6 @@
 use crate::options::{Mode, Options};
 use daemon::logging;
 use daemon::poll::{self, Poller};
-use daemon::process;
 use daemon::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use health::engine::Limits;
 use health::pool::Pool;
@@ -109,12 +108,7 @@ impl Watch {
     fn on_signals(&mut self, now: Instant) -> Option<i32> {
         for signal in self.signals.pending() {
             match signal {
-                SIGCHLD => {
-                    while let Some((pid, how)) = process::next_ended() {
-                        self.pool.child_ended(pid, how, now);
-                        process::collect(pid);
-                    }
-                }
+                SIGCHLD => crate::reap(&mut self.pool, now),
                 SIGUSR1 => self.pool.force(SERVER, Force::Down, now),
                 SIGUSR2 => self.pool.force(SERVER, Force::Up, now),
                 SIGHUP => self.pool.force(SERVER, Force::Auto, now),
@@ -186,7 +180,9 @@ impl Entry {
                     Change::AddDestination(self.service, entry(w)),
                 )),
             ),
-            (None | Some(Some(_)), None) => (Change::DeleteDestination(self.service, self.full.key()), None),
+            (None | Some(Some(_)), None) => {
+                (Change::DeleteDestination(self.service, self.full.key()), None)
+            }
         };
         self.standing = Some(weight);
         let Some(kind) = self.apply(&first) else { return };

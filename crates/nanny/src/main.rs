@@ -6,9 +6,12 @@ mod options;
 mod pooled;
 
 use daemon::args::{self, Start};
+use daemon::process;
+use daemon::terminal::{complain, print};
+use health::pool::Pool;
 use options::{Mode, Options};
-use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
     let parsed =
@@ -46,19 +49,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints, and does not mind a reader that has seen enough (`nanny --help | head`).
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Says why nothing comes of it, to whoever still listens.
-fn complain(text: &str) {
-    let _ = std::io::stderr().write_all(format!("{}\n", text.trim_end()).as_bytes());
-}
-
 impl Options {
     /// Whether this nanny watches a failover service.
     fn is_fos(&self) -> bool {
         matches!(self.mode, Mode::Fos)
+    }
+}
+
+/// Hands the children that have ended to the pool that started them.
+fn reap(pool: &mut Pool, now: Instant) {
+    while let Some((pid, how)) = process::next_ended() {
+        pool.child_ended(pid, how, now);
+        process::collect(pid);
     }
 }

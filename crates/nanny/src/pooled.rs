@@ -4,7 +4,6 @@
 use daemon::lines::{Lines, Reading};
 use daemon::logging;
 use daemon::poll::{self, Poller};
-use daemon::process;
 use daemon::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, Signals};
 use health::engine::Limits;
 use health::pool::{Pool, SCALE};
@@ -88,12 +87,7 @@ impl Watch {
     fn on_signals(&mut self, now: Instant) {
         for signal in self.signals.pending() {
             match signal {
-                SIGCHLD => {
-                    while let Some((pid, how)) = process::next_ended() {
-                        self.pool.child_ended(pid, how, now);
-                        process::collect(pid);
-                    }
-                }
+                SIGCHLD => crate::reap(&mut self.pool, now),
                 SIGTERM | SIGINT => {
                     log::info!("Terminating due to signal {signal}");
                     self.over = true;

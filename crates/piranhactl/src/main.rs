@@ -5,8 +5,8 @@ mod service;
 mod table;
 
 use daemon::args::{self, Opt, Parsed, flag, option};
+use daemon::terminal::{complain, print};
 use health::state::Force;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let parsed = match args::parse(&OPTIONS, std::env::args_os().skip(1)) {
         Ok(parsed) => parsed,
         Err(error) => {
-            complain(&error.to_string());
+            complain(&format!("piranhactl: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -69,22 +69,11 @@ fn main() -> ExitCode {
         Err(failure) => {
             print(&failure.output);
             if !failure.message.is_empty() {
-                complain(&failure.message);
+                complain(&format!("piranhactl: {}", failure.message));
             }
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints, and does not mind a reader that has seen enough (`piranhactl status | head`).
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Says why nothing came of it, to whoever still listens.
-fn complain(message: &str) {
-    let text = format!("piranhactl: {}\n", message.trim_end());
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn run(parsed: &Parsed) -> Outcome {
