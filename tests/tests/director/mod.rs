@@ -59,6 +59,7 @@ pub(crate) fn server(name: &str, address: &str) -> Server {
 
 impl Server {
     /// The same with another value for this key.
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and texts alike, without a sign")]
     pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.keys.set(key, value.to_string());
         self
@@ -91,6 +92,7 @@ pub(crate) fn virtual_server(name: &str, port: u16) -> Virtual {
 
 impl Virtual {
     /// The same with another value for this key. Values with blanks need their quotes.
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and texts alike, without a sign")]
     pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.keys.set(key, value.to_string());
         self
@@ -103,7 +105,11 @@ impl Virtual {
     }
 
     /// The same with the servers `s1`, `s2`, … of these numbers, 10.0.0.21, …, on this port.
-    pub(crate) fn real_servers(mut self, numbers: impl IntoIterator<Item = usize>, port: u16) -> Self {
+    pub(crate) fn real_servers(
+        mut self,
+        numbers: impl IntoIterator<Item = usize>,
+        port: u16,
+    ) -> Self {
         for number in numbers {
             let address = format!("10.0.0.{}", 20 + number);
             self.servers.push(server(&format!("s{number}"), &address).with("port", port));
