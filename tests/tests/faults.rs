@@ -275,7 +275,7 @@ fn garbage_on_the_control_socket_is_answered_or_hung_up_on() {
     // Every byte there is, again and again, some of them line ends.
     let mut noise = connect(d1);
     let bytes: Vec<u8> =
-        (0..64 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        (0..64 * 1024_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
     noise.write_all(&bytes).unwrap();
     // A line without an end.
     let mut endless = connect(d1);

@@ -155,7 +155,7 @@ fn a_long_transfer_survives_fifty_reloads() {
     let mut returned = vec![0; 100_000];
     for round in 1..=50_usize {
         lvsd.reload(&lvs_cf(&[], &restless(round)));
-        let sent: Vec<u8> = (0..returned.len()).map(|n| (n * round % 251) as u8).collect();
+        let sent: Vec<u8> = (0..returned.len()).map(|n| (n * round).to_le_bytes()[0]).collect();
         stream.write_all(&sent).unwrap();
         stream.read_exact(&mut returned).unwrap();
         assert!(sent == returned, "round {round}: other bytes came back");
