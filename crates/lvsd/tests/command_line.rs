@@ -280,7 +280,9 @@ fn as_nobody(dir: &Dir, args: &[&str]) -> Command {
     // Where the program was built, others may not reach it.
     fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.0.join("lvsd");
-    fs::copy(env!("CARGO_BIN_EXE_lvsd"), &copy).unwrap();
+    // By cp: a program that this process had open to write to is busy while another test forks.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_lvsd")).arg(&copy).status().unwrap();
+    assert!(copied.success());
     let mut command = Command::new(copy);
     command.args(args).stdin(Stdio::null()).uid(65_534).gid(65_534);
     command
