@@ -7,7 +7,7 @@ use nix::unistd::Group;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -164,8 +164,15 @@ impl Drop for Server {
     }
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a socket that nobody listens on. Anything else that stands there is somebody's file.
 fn clear_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file, no socket"));
+        }
+        _ => {}
+    }
     match UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers here")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -305,5 +312,15 @@ mod tests {
         assert!(path.exists());
         let poller = Poller::new().unwrap();
         drop(Server::bind(&path, &poller, 1).unwrap());
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("control-file-{}", std::process::id()));
+        fs::write(&path, "precious").unwrap();
+        let error = Server::bind(&path, &Poller::new().unwrap(), 1).unwrap_err();
+        assert!(error.to_string().contains("no socket"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(path).unwrap();
     }
 }

@@ -4,14 +4,13 @@
 mod common;
 
 use common::{
-    LIMITS, LONG, Monitor, Scripts, closed_port, connect, exchange, group, prefix, program, server,
-    tcp,
+    EVERY, LIMITS, LONG, Monitor, Scripted, Scripts, closed_port, connect, exchange, group, prefix,
+    program, server, tcp,
 };
 use health::pool::load_words;
 use health::state::{Force, STEP};
 use health::wire::Group;
 use log::{LevelFilter, Log, Metadata, Record};
-use std::io::Write;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -49,22 +48,15 @@ fn one_line_a_change() {
     loads_that_cannot_be_read();
 }
 
-/// Answers `+` or `-` as its script says, one a connection.
-fn scripted(script: &'static str) -> common::Spawned {
-    let mut answers = script.bytes().chain(std::iter::repeat(*script.as_bytes().last().unwrap()));
-    tcp(move |mut stream| {
-        let answer = if answers.next() == Some(b'+') { "OK" } else { "no" };
-        let _ = stream.write_all(answer.as_bytes());
-    })
-}
-
 fn changes_of_a_server() {
-    let real = scripted("++---++");
+    let real = Scripted::new("++---++");
     let target = real.target();
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, exchange(b"", prefix(b"OK"), 5)));
+    monitor.group(group(1, exchange(b"", prefix(b"OK"), EVERY)));
     monitor.server(&server(7, 1, target));
-    monitor.until(|_| real.seen() > 10);
+    for _ in 0..10 {
+        monitor.next_check(&real);
+    }
     let wrong = format!(
         "Trouble. Received results are not what we expected from ({target}): unexpected answer \"no\""
     );
@@ -81,11 +73,14 @@ fn changes_of_a_server() {
 
 /// Every other check fails while the server is on its way back: that is no news.
 fn a_flapping_return() {
-    let real = scripted("+-+-+-+-+-+-");
+    let real = Scripted::new("+-+-+-+-+-+-");
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(Group { reentry: 3, ..group(1, exchange(b"", prefix(b"OK"), 5)) });
+    monitor.group(Group { reentry: 3, ..group(1, exchange(b"", prefix(b"OK"), EVERY)) });
     monitor.server(&server(7, 1, real.target()));
-    monitor.until(|_| real.seen() > 12);
+    // All within the ten minutes after which a failure is logged again.
+    for _ in 0..12 {
+        monitor.next_check(&real);
+    }
     let lines = lines();
     assert_eq!(lines.len(), 3, "{lines:#?}");
 }

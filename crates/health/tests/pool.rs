@@ -4,44 +4,20 @@
 mod common;
 
 use common::{
-    LIMITS, LONG, Monitor, Spawned, connect, exchange, group, prefix, server, state, tcp,
+    EVERY, LIMITS, LONG, Monitor, Scripted, connect, exchange, group, prefix, server, state, tcp,
 };
 use health::recipe::Recipe;
 use health::state::{Force, Health};
 use health::wire::{Group, Known, Server, State};
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// A server whose answers are those of a script, one a check, and stay as the last one is.
-struct Scripted {
-    spawned: Spawned,
-    given: Arc<AtomicUsize>,
+fn ok() -> Recipe {
+    exchange(b"", prefix(b"OK"), LONG)
 }
 
-impl Scripted {
-    /// `+` answers well, `-` badly.
-    fn new(script: &'static str) -> Scripted {
-        let given = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&given);
-        let spawned = tcp(move |mut stream| {
-            let at = count.load(Ordering::SeqCst).min(script.len() - 1);
-            let answer = if script.as_bytes()[at] == b'+' { "OK" } else { "no" };
-            // A client that was removed meanwhile is gone.
-            let _ = stream.write_all(answer.as_bytes());
-            count.fetch_add(1, Ordering::SeqCst);
-        });
-        Scripted { spawned, given }
-    }
-
-    fn is_through(&self, checks: usize) -> bool {
-        self.given.load(Ordering::SeqCst) >= checks
-    }
-}
-
-fn ok(interval_ms: u32) -> Recipe {
-    exchange(b"", prefix(b"OK"), interval_ms)
+/// For servers whose checks are to come one after the other.
+fn often() -> Recipe {
+    exchange(b"", prefix(b"OK"), EVERY)
 }
 
 fn up() -> State {
@@ -56,10 +32,10 @@ fn down() -> State {
 fn history(script: &'static str, of: impl Fn(Group) -> Group) -> Vec<State> {
     let real = Scripted::new(script);
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(of(group(1, ok(5))));
-    monitor.server(&server(7, 1, real.spawned.target()));
-    // Some more, which must change nothing.
-    monitor.until(|_| real.is_through(script.len() + 3))
+    monitor.group(of(group(1, often())));
+    monitor.server(&server(7, 1, real.target()));
+    // Some more than in the script, which must change nothing.
+    (0..script.len() + 3).flat_map(|_| monitor.next_check(&real)).collect()
 }
 
 #[test]
@@ -93,9 +69,9 @@ fn a_shared_check_tells_both_and_a_late_comer_at_once() {
     let real = Scripted::new("+-");
     let mut monitor = Monitor::new(LIMITS);
     for id in [1, 2, 3] {
-        monitor.group(Group { reentry: id, ..group(id, ok(LONG)) });
+        monitor.group(Group { reentry: id, ..group(id, ok()) });
     }
-    let target = real.spawned.target();
+    let target = real.target();
     monitor.server(&server(10, 1, target));
     monitor.server(&server(20, 2, target));
     let mut news = monitor.news(2);
@@ -105,7 +81,7 @@ fn a_shared_check_tells_both_and_a_late_comer_at_once() {
     monitor.server(&server(30, 3, target));
     assert!(monitor.pool.has_news());
     assert_eq!(monitor.news(1), [state(30, Some(1))]);
-    assert_eq!(real.spawned.seen(), 1, "one check for three");
+    assert_eq!(real.seen(), 1, "one check for three");
     // One goes: the others' check stays.
     monitor.pool.remove_server(10);
     assert_eq!(monitor.pool.standing(10), None);
@@ -120,26 +96,29 @@ fn a_shared_check_tells_both_and_a_late_comer_at_once() {
 fn an_operator_overrules_checks_that_go_on() {
     let real = Scripted::new("+");
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(5)));
-    monitor.server(&server(7, 1, real.spawned.target()));
+    monitor.group(group(1, often()));
+    monitor.server(&server(7, 1, real.target()));
     assert_eq!(monitor.news(1), [state(7, Some(1))]);
     monitor.pool.force(7, Force::Down, Instant::now());
     assert!(monitor.pool.has_news(), "at once");
     assert_eq!(monitor.news(1), [state(7, None)]);
-    let before = real.spawned.seen();
-    let news = monitor.until(|_| real.is_through(before + 3));
-    assert_eq!(news, [], "whatever the checks find");
+    for _ in 0..3 {
+        assert_eq!(monitor.next_check(&real), [], "whatever the checks find");
+    }
     assert_eq!(monitor.pool.health(7), Some(Health::Up));
     monitor.pool.force(7, Force::Auto, Instant::now());
     assert_eq!(monitor.news(1), [state(7, Some(1))]);
 
     // The other way round, and from the beginning.
+    monitor.pool.remove_server(7);
     let bad = Scripted::new("-");
-    let target = bad.spawned.target();
+    let target = bad.target();
     monitor.server(&Server { force: Force::Up, ..server(8, 1, target) });
     assert_eq!(monitor.news(1), [state(8, Some(1))], "before any check");
-    let news = monitor.until(|pool| pool.failures(8) > 2);
-    assert_eq!(news, []);
+    for _ in 0..3 {
+        assert_eq!(monitor.next_check(&bad), []);
+    }
+    assert!(monitor.pool.failures(8) > 1);
     // An order for the server itself may say it, too.
     monitor.server(&server(8, 1, target));
     assert_eq!(monitor.news(1), [state(8, None)]);
@@ -150,35 +129,35 @@ fn an_operator_overrules_checks_that_go_on() {
 fn another_check_begins_at_once_and_the_state_stays_until_it_ends() {
     let real = Scripted::new("+");
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(LONG)));
-    monitor.server(&server(7, 1, real.spawned.target()));
+    monitor.group(group(1, ok()));
+    monitor.server(&server(7, 1, real.target()));
     assert_eq!(monitor.news(1), [state(7, Some(1))]);
     // The same again changes nothing.
-    monitor.group(group(1, ok(LONG)));
+    monitor.group(group(1, ok()));
     monitor.group(group(1, exchange(b"", prefix(b"no"), LONG)));
     assert_eq!(monitor.pool.standing(7), Some((true, Some(1))), "not down before it is known");
     assert_eq!(monitor.news(1), [state(7, None)]);
-    assert_eq!(real.spawned.seen(), 2);
+    assert_eq!(real.seen(), 2);
     // Other settings need no other check.
     monitor.group(Group { quiesce: true, ..group(1, exchange(b"", prefix(b"no"), LONG)) });
     assert_eq!(monitor.news(1), [State { id: 7, up: false, weight: Some(0) }]);
-    assert_eq!(real.spawned.seen(), 2);
+    assert_eq!(real.seen(), 2);
 }
 
 #[test]
 fn a_server_may_move_to_another_group_or_address() {
     let (real, other) = (Scripted::new("+"), Scripted::new("-"));
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(LONG)));
+    monitor.group(group(1, ok()));
     monitor.group(group(2, exchange(b"", prefix(b"no"), LONG)));
-    monitor.server(&server(7, 1, real.spawned.target()));
+    monitor.server(&server(7, 1, real.target()));
     assert_eq!(monitor.news(1), [state(7, Some(1))]);
-    monitor.server(&server(7, 2, real.spawned.target()));
+    monitor.server(&server(7, 2, real.target()));
     assert_eq!(monitor.news(1), [state(7, None)], "checked as the other group says");
-    monitor.server(&server(7, 2, other.spawned.target()));
+    monitor.server(&server(7, 2, other.target()));
     assert_eq!(monitor.pool.health(7), Some(Health::Unknown), "another server");
     assert_eq!(monitor.news(1), [state(7, Some(1))]);
-    monitor.server(&server(9, 3, other.spawned.target()));
+    monitor.server(&server(9, 3, other.target()));
     assert_eq!(monitor.pool.health(9), None, "no such group");
 }
 
@@ -186,9 +165,9 @@ fn a_server_may_move_to_another_group_or_address() {
 fn a_new_weight_is_told_at_once() {
     let real = Scripted::new("+");
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(LONG)));
+    monitor.group(group(1, ok()));
     let known = Some(Known { up: true, weight: Some(5) });
-    let weighing = |weight| Server { weight, known, ..server(7, 1, real.spawned.target()) };
+    let weighing = |weight| Server { weight, known, ..server(7, 1, real.target()) };
     monitor.server(&weighing(5));
     assert_eq!(monitor.news(1), [state(7, Some(5))]);
     monitor.server(&weighing(9));
@@ -203,8 +182,8 @@ fn a_new_weight_is_told_at_once() {
 fn a_new_server_enters_with_a_part_of_its_weight_and_grows() {
     let real = Scripted::new("+");
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(LONG)));
-    monitor.server(&Server { weight: 100, ..server(7, 1, real.spawned.target()) });
+    monitor.group(group(1, ok()));
+    monitor.server(&Server { weight: 100, ..server(7, 1, real.target()) });
     assert_eq!(monitor.news(1), [state(7, Some(3))]);
     let mut weights = Vec::new();
     // The pool is told that it is later: every 20 s it doubles.
@@ -219,10 +198,10 @@ fn a_new_server_enters_with_a_part_of_its_weight_and_grows() {
 fn what_was_known_holds_until_a_check_says_otherwise() {
     let (good, bad) = (Scripted::new("+"), Scripted::new("-"));
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(Group { reentry: 2, ..group(1, ok(5)) });
+    monitor.group(Group { reentry: 2, ..group(1, often()) });
     let known = |up, weight, id, of: &Scripted| {
         let known = Some(Known { up, weight });
-        Server { known, ..server(id, 1, of.spawned.target()) }
+        Server { known, ..server(id, 1, of.target()) }
     };
     monitor.server(&known(true, Some(1), 1, &good));
     monitor.server(&known(true, Some(1), 2, &bad));
@@ -240,13 +219,17 @@ fn what_was_known_holds_until_a_check_says_otherwise() {
 fn a_server_removed_during_its_check_is_not_spoken_of() {
     let hanging = tcp(std::mem::forget);
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(50)));
+    monitor.group(group(1, often()));
     monitor.server(&server(7, 1, hanging.target()));
-    monitor.until(|_| hanging.seen() > 0);
+    while hanging.seen() == 0 {
+        assert_eq!(monitor.look(), []);
+        std::thread::yield_now();
+    }
     monitor.pool.remove_server(7);
     let real = Scripted::new("+");
-    monitor.server(&server(8, 1, real.spawned.target()));
-    let news = monitor.until(|_| real.is_through(20));
+    monitor.server(&server(8, 1, real.target()));
+    // The time of its limit comes and goes.
+    let news: Vec<State> = (0..4).flat_map(|_| monitor.next_check(&real)).collect();
     assert_eq!(news, [state(8, Some(1))]);
 }
 
@@ -254,13 +237,13 @@ fn a_server_removed_during_its_check_is_not_spoken_of() {
 fn news_of_a_server_go_with_it() {
     let real = Scripted::new("+");
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(LONG)));
-    monitor.server(&server(7, 1, real.spawned.target()));
-    monitor.pool.force(7, Force::Down, Instant::now());
-    monitor.server(&Server { force: Force::Up, ..server(8, 1, real.spawned.target()) });
+    monitor.group(group(1, ok()));
+    monitor.server(&server(7, 1, real.target()));
+    monitor.pool.force(7, Force::Up, Instant::now());
+    monitor.server(&Server { force: Force::Up, ..server(8, 1, real.target()) });
     monitor.pool.remove_server(7);
     let other = Scripted::new("-");
-    monitor.server(&server(7, 1, other.spawned.target()));
+    monitor.server(&server(7, 1, other.target()));
     let mut news = monitor.news(2);
     news.sort_by_key(|s| s.id);
     assert_eq!(news, [state(7, None), state(8, Some(1))], "of the second 7 only");
@@ -270,9 +253,9 @@ fn news_of_a_server_go_with_it() {
 fn details_for_the_operator() {
     let (good, bad) = (Scripted::new("+"), Scripted::new("-"));
     let mut monitor = Monitor::new(LIMITS);
-    monitor.group(group(1, ok(LONG)));
-    monitor.server(&server(2, 1, bad.spawned.target()));
-    monitor.server(&server(1, 1, good.spawned.target()));
+    monitor.group(group(1, ok()));
+    monitor.server(&server(2, 1, bad.target()));
+    monitor.server(&server(1, 1, good.target()));
     let [one, two] = &monitor.pool.details(Instant::now())[..] else { panic!() };
     assert_eq!((one.health, one.took_us, &one.error), (Health::Unknown, None, &None));
     assert_eq!((one.id, two.id), (1, 2));

@@ -11,7 +11,7 @@ use health::recipe::{Action, Expect, Recipe, Target};
 use health::state::Force;
 use health::wire::{Group, Server, State};
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 const STUCK: Duration = Duration::from_secs(120);
 /// A time limit that is never reached.
 pub(crate) const LONG: u32 = 600_000;
+/// The interval of checks whose time [`Monitor::next_check`] lets come, in milliseconds: too long to
+/// be reached by itself.
+pub(crate) const EVERY: u32 = 20_000;
 pub(crate) const LIMITS: Limits = Limits { sockets: 500, programs: 16 };
 
 /// A server on a thread of its own.
@@ -58,6 +61,44 @@ pub(crate) fn tcp(mut each: impl FnMut(TcpStream) + Send + 'static) -> Spawned {
         }
     });
     spawned
+}
+
+/// A TCP server whose answers are those of a script, one a check, and stay as the last one is: `OK`
+/// for `+`, `no` for `-`.
+pub(crate) struct Scripted {
+    spawned: Spawned,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    pub(crate) fn new(script: &'static str) -> Scripted {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&ended);
+        let spawned = tcp(move |mut stream| {
+            let at = count.load(Ordering::SeqCst).min(script.len() - 1);
+            let good = script.as_bytes()[at] == b'+';
+            // A client that was removed meanwhile is gone.
+            let _ = stream.write_all(if good { b"OK" } else { b"no" });
+            // It closes once it has made up its mind.
+            while stream.read(&mut [0; 64]).is_ok_and(|n| n > 0) {}
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        Scripted { spawned, ended }
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        self.spawned.target()
+    }
+
+    /// Connections so far. A check that has its answer is among them.
+    pub(crate) fn seen(&self) -> usize {
+        self.spawned.seen()
+    }
+
+    /// Checks whose ends the server has seen.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
+    }
 }
 
 /// A UDP server that answers every datagram with those of `answer`.
@@ -219,7 +260,7 @@ impl Checks {
     }
 
     pub(crate) fn add(&mut self, target: Target, recipe: &Recipe) -> JobId {
-        self.engine.add(target, recipe, Instant::now())
+        self.engine.add(target, recipe, self.world.now())
     }
 
     /// One turn of the loop; what ended in it.
@@ -228,7 +269,7 @@ impl Checks {
         self.world.wait(engine.deadline(), |pid, how, now| {
             engine.child_ended(pid, how, now);
         });
-        self.engine.run(Instant::now());
+        self.engine.run(self.world.now());
         self.engine.outcomes()
     }
 
@@ -327,6 +368,18 @@ impl Monitor {
             all.extend(self.turn());
         }
         all
+    }
+
+    /// Lets the time for everybody's next check come, and a server's check end; the news meanwhile.
+    pub(crate) fn next_check(&mut self, of: &Scripted) -> Vec<State> {
+        let before = of.ended();
+        self.world.ahead += 2 * Duration::from_millis(u64::from(EVERY));
+        let mut news = Vec::new();
+        while of.ended() == before {
+            news.extend(self.look());
+            std::thread::yield_now();
+        }
+        news
     }
 
     /// Turns until so many of the pool's programs have ended; the news meanwhile.
