@@ -403,13 +403,17 @@ fn measure_director(director: &dyn Director, servers: u32) -> Result<Measured> {
     sleep(round);
     let before = running.cpu()?;
     sleep(round);
-    let steady = running.cpu()? - before;
+    let first = running.cpu()? - before;
     let rss_kib = running.rss_kib()?;
-    // A reload of the same file: what a round costs more with it than without.
+    // A reload of the same file: what a round costs more with it than the rounds around it.
     let before = running.cpu()?;
     running.reload(director, servers, 1)?;
     sleep(round);
-    let nothing_cpu = (running.cpu()? - before).saturating_sub(steady);
+    let with_reload = running.cpu()? - before;
+    let before = running.cpu()?;
+    sleep(round);
+    let steady = (first + running.cpu()? - before) / 2;
+    let nothing_cpu = with_reload.saturating_sub(steady);
     let began = running.reload(director, servers, 2)?;
     let all_weights = running.wait(director.name(), servers, 2, began)?;
     running.stop()?;

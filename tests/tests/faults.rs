@@ -82,13 +82,9 @@ fn a_monitor_that_dies_takes_lvsd_down_unless_told_otherwise() {
 fn a_monitor_that_dies_is_replaced_and_its_servers_stay() {
     let (site, servers) = small_site();
     let d1 = &site.directors[0];
-    let config = lvs_cf(
-        &["hard_shutdown = 0"],
-        &[web(), {
-            let block = own_monitor(virtual_server("own", 81)).with("send", "x");
-            block.real_servers([1], 80)
-        }],
-    );
+    let own_block =
+        || own_monitor(virtual_server("own", 81)).with("send", "x").real_servers([1], 80);
+    let config = lvs_cf(&["hard_shutdown = 0"], &[web(), own_block()]);
     let whole = format!("{WEB}tcp 172.16.0.100:81 wlc\n  10.0.0.21:80 masq 1\n");
     let lvsd = Lvsd::start_as(d1, &config, "lvsd -n -v");
     lvsd.wait_shown(&whole);
@@ -117,10 +113,17 @@ fn a_monitor_that_dies_is_replaced_and_its_servers_stay() {
     lvsd.wait_shown(&whole);
     servers[0].stop();
     lvsd.wait_shown("tcp 172.16.0.100:80 wlc\n  10.0.0.22:80 masq 1\ntcp 172.16.0.100:81 wlc\n");
-    // One that was down while there was no monitor is not taken for a new one.
+    // One that has its full weight does not begin anew, and one that was down may come back.
+    let web = web().change("s2", |s| s.with("weight", 100));
+    lvsd.reload(&lvs_cf(&["hard_shutdown = 0"], &[web, own_block()]));
+    let heavy = "tcp 172.16.0.100:80 wlc\n  10.0.0.22:80 masq 100\n";
+    lvsd.wait_shown(&format!("{heavy}tcp 172.16.0.100:81 wlc\n"));
     signal(new_pool, Signal::SIGKILL);
+    lvsd.monitor("web/s1", 2);
     servers[0].start();
-    lvsd.wait_shown(&whole);
+    lvsd.wait_shown(&whole.replace("22:80 masq 1\n", "22:80 masq 100\n"));
+    assert_eq!(lvsd.process.text().matches("\"10.0.0.22:80\" \"-m\" \"-w\"").count(), 3);
+    assert_eq!(removals(), 2);
     assert!(!lives(pool) && !lives(own) && lives(new_own));
     lvsd.stop("");
 }

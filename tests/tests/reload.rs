@@ -643,3 +643,36 @@ fn a_storm_of_signals_ends_with_the_last_file() {
     assert_eq!(lvsd.status()["reload_error"], serde_json::Value::Null);
     lvsd.stop("");
 }
+
+#[test]
+fn a_file_that_is_slow_to_read_holds_nothing_up() {
+    let site = nat_site(2);
+    let d1 = &site.directors[0];
+    let servers = site.web(80);
+    let lvsd = Lvsd::start(d1, &lvs_cf(&[], &[web()]));
+    lvsd.wait_shown(WEB);
+    // Nobody has written to it yet. (A name server that does not answer has the same effect.)
+    let (file, pipe) = (d1.path(CONFIG), site.lab.dir().join("pipe"));
+    d1.run(format!("mkfifo {}", pipe.display()));
+    fs::rename(&pipe, &file).unwrap();
+    lvsd.process.signal(Signal::SIGHUP);
+    lvsd.process.wait_for("rereading configuration file", PATIENCE).unwrap();
+    servers[0].stop();
+    let one = "tcp 172.16.0.100:80 wlc\n  10.0.0.22:80 masq 1\n";
+    lvsd.wait_shown(one);
+    assert_eq!(d1.run("piranhactl reload"), "rereading the configuration\n");
+    assert_eq!(lvsd.status()["serial_no"], 0);
+    // What is asked for meanwhile is done afterwards, with the file as it is by then.
+    fs::rename(&file, &pipe).unwrap();
+    replace(&file, &lvs_cf(&["serial_no = 2"], &[web().with("scheduler", "rr")]));
+    fs::write(&pipe, lvs_cf(&["serial_no = 1"], &[web().with("scheduler", "lc")])).unwrap();
+    lvsd.wait_status("the last file is in force", |status| status["serial_no"] == 2);
+    lvsd.wait_shown(&one.replace("wlc", "rr"));
+    lvsd.process.wait_count("rereading configuration file", 2, PATIENCE).unwrap();
+
+    // One that is never read to its end does not keep lvsd from ending.
+    fs::rename(&pipe, &file).unwrap();
+    lvsd.process.signal(Signal::SIGHUP);
+    lvsd.process.wait_count("rereading configuration file", 3, PATIENCE).unwrap();
+    lvsd.stop("");
+}

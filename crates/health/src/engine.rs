@@ -23,9 +23,12 @@ pub use crate::limits::Limits;
 
 /// Checks begun before finished ones are looked at again.
 const BEGIN_AT_ONCE: usize = 64;
-/// How much later than its time a timer may be handled, so that one awakening serves several: jobs that
-/// begin together once are due together from then on.
-const SLACK: Duration = Duration::from_millis(10);
+/// How much later than its time a timer may be handled, as a part of the shortest interval there has
+/// been, so that one awakening serves several: jobs that begin together once are due together from
+/// then on.
+const SLACK_PART: u32 = 100;
+/// The most of that; well below [`LATE`].
+const MOST_SLACK: Duration = Duration::from_millis(50);
 /// How long a shortage of descriptors or memory is waited out.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 /// How often a shortage is logged.
@@ -151,6 +154,8 @@ pub struct Engine {
     programs: Lane,
     by_pid: HashMap<i32, JobId>,
     generations: u32,
+    /// How much later than its time a timer may be handled.
+    slack: Duration,
     shells: ShellChoice,
     shortage: Option<Errno>,
     /// When a shortage was last logged.
@@ -176,6 +181,7 @@ impl Engine {
             programs: Lane::new(limits.programs),
             by_pid: HashMap::new(),
             generations: 0,
+            slack: MOST_SLACK,
             shells: ShellChoice::of_this_system(),
             shortage: None,
             warned: None,
@@ -186,6 +192,7 @@ impl Engine {
     /// Asks for a check; its first run begins with the next [`Engine::run`]. The number of a job
     /// that exists already is given again.
     pub fn add(&mut self, target: Target, recipe: &Recipe, now: Instant) -> JobId {
+        self.slack = self.slack.min(recipe.interval() / SLACK_PART);
         let recipe = self.recipes.take(recipe);
         if let Some(id) = self.by_check.get(&(target, recipe)).copied() {
             self.recipes.release(recipe);
@@ -287,12 +294,17 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let lanes = [&self.sockets, &self.programs].into_iter().filter_map(Lane::ready);
         let begin = lanes.map(|resume| resume.unwrap_or_else(Instant::now));
-        begin.chain(self.timers.next().map(|at| at + SLACK)).min()
+        begin.chain(self.timers.next().map(|at| at + self.slack)).min()
     }
 
     /// Handles the events and timers that have come, and begins checks. Does not block.
     pub fn run(&mut self, now: Instant) {
         self.take_events(now);
+        self.tick(now);
+    }
+
+    /// The same where the owner knows that no event has come: saves asking for them.
+    pub fn tick(&mut self, now: Instant) {
         while let Some(key) = self.timers.pop(now) {
             self.on_timer(key, now);
         }

@@ -254,6 +254,16 @@ impl Pool {
     /// Handles events and timers, and gives back the servers whose state has changed.
     pub fn run(&mut self, now: Instant) -> Vec<State> {
         self.engine.run(now);
+        self.settle(now)
+    }
+
+    /// The same where the owner knows that no event has come: saves asking for them.
+    pub fn tick(&mut self, now: Instant) -> Vec<State> {
+        self.engine.tick(now);
+        self.settle(now)
+    }
+
+    fn settle(&mut self, now: Instant) -> Vec<State> {
         self.take_outcomes(now);
         while let Some(id) = self.steps.pop(now) {
             self.step(id, now);

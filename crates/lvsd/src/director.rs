@@ -625,6 +625,7 @@ impl Director {
         }
         self.reload_error = None;
         self.serial_no = loaded.serial_no;
+        log::info!("configuration {} is in force", loaded.serial_no);
         let before = self.site.timeouts;
         let mut site = loaded.site;
         let blocks = std::mem::take(&mut site.blocks);

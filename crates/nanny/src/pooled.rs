@@ -68,7 +68,9 @@ impl Watch {
                     _ => {}
                 }
             }
-            for state in self.pool.run(now) {
+            let checks = events.iter().any(|event| event.token == CHECKS);
+            let news = if checks { self.pool.run(now) } else { self.pool.tick(now) };
+            for state in news {
                 self.tell(&News::State(state));
             }
         }
