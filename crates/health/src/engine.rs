@@ -432,20 +432,8 @@ impl Engine {
                 Err(e) => Err(NotBegun::Shortage(program::errno(&e))),
             }
         });
-        let limit = now + prepared.recipe.interval();
-        match begun {
-            Ok(exchange) => {
-                self.sockets.running += 1;
-                self.set_phase(id, Phase::Socket(Box::new(exchange)));
-                self.timers.set(limit, key);
-            }
-            Err(NotBegun::Failed(failure)) => {
-                self.timers.set(limit, key);
-                self.finish(id, Judged::of(Err(failure)), now);
-            }
-            Err(NotBegun::Shortage(errno)) => return Begun::Short(errno),
-        }
-        Begun::Yes
+        let begun = begun.map(|exchange| Phase::Socket(Box::new(exchange)));
+        self.enter(key, begun, now + prepared.recipe.interval(), now)
     }
 
     /// Begins a check program.
@@ -460,17 +448,33 @@ impl Engine {
                 }
             }
         });
-        let limit = now + prepared.recipe.interval();
+        let begun = begun.map(|running| Phase::Program(Box::new(running)));
+        self.enter(key, begun, now + prepared.recipe.interval(), now)
+    }
+
+    /// Notes how a run has begun, and when it must have ended.
+    fn enter(
+        &mut self,
+        key: TimerKey,
+        begun: Result<Phase, NotBegun>,
+        limit: Instant,
+        now: Instant,
+    ) -> Begun {
         match begun {
-            Ok(running) => {
-                self.by_pid.insert(running.pid(), id);
-                self.programs.running += 1;
-                self.set_phase(id, Phase::Program(Box::new(running)));
+            Ok(phase) => {
+                match &phase {
+                    Phase::Program(running) => {
+                        self.by_pid.insert(running.pid(), key.job);
+                        self.programs.running += 1;
+                    }
+                    _ => self.sockets.running += 1,
+                }
+                self.set_phase(key.job, phase);
                 self.timers.set(limit, key);
             }
             Err(NotBegun::Failed(failure)) => {
                 self.timers.set(limit, key);
-                self.finish(id, Judged::of(Err(failure)), now);
+                self.finish(key.job, Judged::of(Err(failure)), now);
             }
             Err(NotBegun::Shortage(errno)) => return Begun::Short(errno),
         }

@@ -30,6 +30,8 @@ const SH: &str = "/bin/sh";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ShellChoice {
     bash_for_sh: bool,
+    /// /bin/sh is another shell, and there is no bash to take its place.
+    bash_missing: bool,
 }
 
 impl ShellChoice {
@@ -37,7 +39,8 @@ impl ShellChoice {
     pub(crate) fn of_this_system() -> ShellChoice {
         let sh_is_bash = std::fs::canonicalize(SH)
             .is_ok_and(|path| path.file_name() == Some(OsStr::new("bash")));
-        ShellChoice { bash_for_sh: !sh_is_bash && Path::new(BASH).exists() }
+        let has_bash = Path::new(BASH).exists();
+        ShellChoice { bash_for_sh: !sh_is_bash && has_bash, bash_missing: !sh_is_bash && !has_bash }
     }
 
     /// Starts a program.
@@ -62,6 +65,9 @@ impl ShellChoice {
         if let Some(path) = find_program(name)
             && let Some(option) = sh_script(&path)
         {
+            if self.bash_missing {
+                script::warn_of_missing_bash(&path);
+            }
             let mended = script::mended(&path);
             if self.bash_for_sh || mended.is_some() {
                 return self.script(option.as_deref(), &path, mended.as_deref(), words);
@@ -313,11 +319,11 @@ mod tests {
     fn bash_runs_them_under_the_name_of_sh() {
         let path = script("argv", "#!/bin/sh -u\n", 0o755);
         let words = vec![path.as_os_str().as_bytes().to_vec(), b"10.0.0.3".to_vec()];
-        let command = ShellChoice { bash_for_sh: true }.command(&words);
+        let command = ShellChoice { bash_for_sh: true, bash_missing: false }.command(&words);
         assert_eq!(command.get_program(), BASH);
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments, [OsStr::new("-u"), path.as_os_str(), OsStr::new("10.0.0.3")]);
-        let command = ShellChoice { bash_for_sh: false }.command(&words);
+        let command = ShellChoice { bash_for_sh: false, bash_missing: false }.command(&words);
         assert_eq!(command.get_program(), path.as_os_str());
         fs::remove_file(path).unwrap();
     }

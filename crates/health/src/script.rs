@@ -34,6 +34,18 @@ pub(crate) fn mended(path: &Path) -> Option<Vec<u8>> {
     Some(mended)
 }
 
+/// Says once that a script for sh may not work here.
+pub(crate) fn warn_of_missing_bash(path: &Path) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        log::warn!(
+            "{} is run by this system's /bin/sh, which is not bash; if the script relies on bash, as \
+             many do, install /bin/bash",
+            path.display()
+        );
+    }
+}
+
 /// Replaces the non-breaking spaces at the beginning of lines; `None` where there are none.
 fn mend(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());

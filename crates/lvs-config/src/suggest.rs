@@ -52,6 +52,12 @@ pub(crate) fn for_line(line: &Line<'_>, problem: Problem) -> Option<String> {
     if body.contains(&b'\r') {
         return Some("lines must end with LF or CR LF; a CR alone ends none".to_owned());
     }
+    if body.windows(2).any(|pair| pair == b"\xc2\xa0") {
+        return Some(
+            "a non-breaking space, as copied from a web page, is no blank: replace it by a space"
+                .to_owned(),
+        );
+    }
     let (sentence, _) = Sentence::read(body);
     match problem.fault {
         Fault::UnknownCommand => for_command(line, &sentence),
@@ -297,6 +303,7 @@ mod tests {
             ("virtual a {\nserver b {\ntimeout = 6", "not to a server; a `}` may be missing"),
             ("virtual a {\nserver b {\nserver c {", "opened on line 2"),
             ("virtual a {\nvirtual b {", "opened on line 1"),
+            ("\u{a0}keepalive = 6", "a non-breaking space, as copied from a web page"),
             ("virtual a\n{\n}", "the { stands at the end"),
             ("virtual {", "name the block"),
             ("virtual a { active = 1 }", "lines of their own"),

@@ -5,7 +5,7 @@ use daemon::poll::{self, Poller};
 use health::state::Force;
 use health::wire::{self, News, Order};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -152,7 +152,7 @@ impl Classics {
         command.args(words.iter().skip(1).map(|w| OsStr::from_bytes(w)));
         command.stdin(Stdio::null()).stderr(how.output());
         command.stdout(if listen.is_some() { Stdio::piped() } else { how.output() });
-        end_with_parent(&mut command);
+        prepare_child(&mut command);
         let mut child = command.spawn().map_err(|e| named(program, &e))?;
         let stdout = child.stdout.take();
         if let (Some(stdout), Some((poller, token))) = (&stdout, listen) {
@@ -240,13 +240,19 @@ impl Classics {
 
 /// Has a child ended when lvsd is, however that happens: monitors that outlived it would go on to
 /// change the table beside those of its successor. Without a word, so that the table stays as it is
-/// until somebody takes charge of it. (A pooled nanny sees the end of its socket.)
+/// until somebody takes charge of it. (A pooled nanny sees the end of its socket.) And has it ignore
+/// the signals of an operator's orders until it handles them: one that comes early must not end it.
 #[allow(unsafe_code)]
-fn end_with_parent(command: &mut Command) {
-    // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and takes no
-    // memory. The standard library has no other way to set it.
+fn prepare_child(command: &mut Command) {
+    // SAFETY: between fork and exec only prctl(2) and sigaction(2) are called, which are
+    // async-signal-safe and take no memory. The standard library has no other way to set these.
     unsafe {
-        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+        command.pre_exec(|| {
+            for order in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP] {
+                nix::sys::signal::signal(order, SigHandler::SigIgn)?;
+            }
+            Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+        });
     }
 }
 

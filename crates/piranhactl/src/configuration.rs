@@ -1,7 +1,7 @@
 //! Commands that look at a configuration file.
 
 use crate::{Failure, Outcome};
-use lvs_config::{Parsed, Severity, SystemResolver};
+use lvs_config::{Diagnostic, Parsed, Severity, SystemResolver};
 use std::path::Path;
 
 fn read(file: &Path) -> Result<(Vec<u8>, Parsed), Failure> {
@@ -12,17 +12,33 @@ fn read(file: &Path) -> Result<(Vec<u8>, Parsed), Failure> {
 }
 
 /// Prints all diagnostics; fails when one of them is an error.
-pub(crate) fn check(file: &Path) -> Outcome {
+pub(crate) fn check(file: &Path, json: bool) -> Outcome {
     let (bytes, parsed) = read(file)?;
     let name = file.display().to_string();
     let count = |severity| parsed.diagnostics.iter().filter(|d| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let mut output = lvs_config::render(&parsed.diagnostics, &name, &bytes);
-    output.push_str(&format!("{name}: {}\n", summary(errors, warnings)));
+    let output = if json {
+        pretty(&parsed.diagnostics.iter().map(as_json).collect())
+    } else {
+        let shown = lvs_config::render(&parsed.diagnostics, &name, &bytes);
+        format!("{shown}{name}: {}\n", summary(errors, warnings))
+    };
     if errors > 0 || parsed.config.is_err() {
         return Err(Failure { output, message: String::new() });
     }
     Ok(output)
+}
+
+fn as_json(diagnostic: &Diagnostic) -> serde_json::Value {
+    serde_json::json!({
+        "severity": diagnostic.severity.to_string(),
+        "code": diagnostic.code.as_str(),
+        "line": diagnostic.line,
+        "column": diagnostic.column,
+        "length": diagnostic.length,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
+    })
 }
 
 fn summary(errors: usize, warnings: usize) -> String {

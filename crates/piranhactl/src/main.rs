@@ -92,7 +92,7 @@ fn run(parsed: &Parsed) -> Outcome {
     let json = parsed.has("json");
     let words: Vec<&str> = parsed.operands.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["check"] => configuration::check(&file),
+        ["check"] => configuration::check(&file, json),
         ["config"] => configuration::show(&file, json),
         ["status"] => service::status(&socket, json),
         ["up", server] => service::force(&socket, server, Force::Up),

@@ -93,6 +93,21 @@ fn an_error_is_shown_at_its_place() {
 }
 
 #[test]
+fn findings_for_programs() {
+    let dir = Dir::new("json");
+    let bad = dir.write("bad.cf", "primary = 10.0.0.1\nkeepalve = 6\n");
+    let check = piranhactl(&["check", "--json", "-c", &bad]);
+    assert_eq!(check.status, 1);
+    let findings: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
+    let first = &findings[0];
+    assert_eq!(
+        (&first["severity"], &first["code"], &first["line"], &first["column"], &first["length"]),
+        (&"error".into(), &"unknown-command".into(), &2.into(), &1.into(), &8.into())
+    );
+    assert!(first["hint"].as_str().unwrap().contains("keepalive"), "{first}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read() {
     let dir = Dir::new("unreadable");
     let secret = dir.write("secret.cf", GOOD);
