@@ -129,7 +129,8 @@ impl Reference {
             // changes meanwhile can have an entry listed twice or not at all. So both are read anew.
             let (wanted, found) = (saved(&self.0), saved(node));
             let complete = wanted.len() == rules.lines().count();
-            if complete && found == wanted && node.table() == self.0.table() {
+            if complete && found == wanted && node.table().to_string() == self.0.table().to_string()
+            {
                 return;
             }
             if std::time::Instant::now() > end {
