@@ -3,8 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ::netlink::wire::{Attributes, Malformed, counter, exactly, string, u16, u32};
+
 use super::abi::{daemon, dest, flag, forward, info, state, stats, svc, top, tunnel};
-use super::wire::{Attributes, Malformed, counter, exactly, string, u16, u32};
 use crate::stats::{Counters, DestinationStats, ServiceStats};
 use crate::table::Info;
 use crate::types::{

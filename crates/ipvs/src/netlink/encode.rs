@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ::netlink::wire::Writer;
+
 use super::abi::{cmd, daemon, dest, flag, forward, state, svc, top, tunnel};
-use super::wire::Writer;
 use crate::change::Change;
 use crate::types::{
     Checksum, Destination, Family, Forwarding, Granularity, Persistence, Role, Service, ServiceKey,

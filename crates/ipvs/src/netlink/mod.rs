@@ -6,11 +6,12 @@ mod encode;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::path::Path;
 use std::time::Duration;
 
+use ::netlink::wire::{Attributes, Malformed, Writer};
+use ::netlink::{Outcome, Trouble};
 use log::{debug, warn};
 use neli::consts::nl::NlmF;
 use nix::errno::Errno;
@@ -22,8 +23,7 @@ use crate::stats::{DestinationStats, DestinationStatus, ServiceStats, ServiceSta
 use crate::table::{Failure, Info, Table};
 use crate::types::{Destination, Service, SyncDaemon, Timeouts, VirtualService};
 use abi::cmd;
-use socket::{Outcome, Socket, Trouble};
-use wire::{Attributes, Malformed, Writer};
+use socket::Socket;
 
 /// How often a read is tried that answers were lost of, or that the table changed under.
 const READS: u32 = 4;
@@ -224,7 +224,7 @@ impl Netlink {
             let flags = if last { NlmF::ACK } else { NlmF::empty() };
             let head = self.socket.head(encode::command(change), flags);
             first.get_or_insert(head.sequence);
-            writer.message(head, |w| encode::attributes(w, change));
+            head.write(&mut writer, |w| encode::attributes(w, change));
             if last {
                 break;
             }

@@ -6,7 +6,7 @@ use neli::consts::nl::NlmF;
 use proptest::prelude::*;
 
 use super::abi::{daemon, dest, flag, svc, top};
-use super::wire::{Attributes, Head, Messages, Writer};
+use super::socket::{self, Head};
 use super::{decode, encode};
 use crate::change::Change;
 use crate::stats::{Counters, DestinationStats};
@@ -14,18 +14,19 @@ use crate::types::{
     Checksum, Destination, EngineName, Family, Forwarding, Granularity, Persistence, Protocol,
     Role, SchedulerName, Service, ServiceFlags, ServiceKey, SyncDaemon, Timeouts, Tunnel,
 };
+use ::netlink::wire::{Attributes, Messages, Writer};
 
 fn request(change: &Change) -> Vec<u8> {
     let mut writer = Writer::default();
     let command = encode::command(change);
     let head = Head { family: 30, command, version: 1, flags: NlmF::empty(), sequence: 1 };
-    writer.message(head, |w| encode::attributes(w, change));
+    head.write(&mut writer, |w| encode::attributes(w, change));
     writer.bytes().to_vec()
 }
 
 /// The attributes of a message.
 fn attributes(message: &[u8]) -> Attributes<'_> {
-    Messages(message).next().unwrap().unwrap().attributes().unwrap()
+    socket::attributes(&Messages(message).next().unwrap().unwrap()).unwrap()
 }
 
 /// The attributes nested in one of a message's.
@@ -124,7 +125,7 @@ fn dest_answer(stats64: bool) -> Vec<u8> {
     };
     let mut writer = Writer::default();
     let head = Head { family: 30, command: 5, version: 1, flags: NlmF::MULTI, sequence: 1 };
-    writer.message(head, |w| {
+    head.write(&mut writer, |w| {
         w.nested(top::DEST, |w| {
             w.attribute(dest::ADDR, &[10, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             w.attribute(dest::PORT, &[0x1f, 0x90]);
@@ -288,7 +289,7 @@ proptest! {
             }
             message.truncate(message.len() - cut.index(16));
             for message in Messages(&message).flatten() {
-                let Ok(attributes) = message.attributes() else { continue };
+                let Ok(attributes) = socket::attributes(&message) else { continue };
                 let _ = decode::service(attributes.clone());
                 let _ = decode::destination(attributes.clone(), Family::Inet6);
                 let _ = decode::sync_daemon(attributes.clone());

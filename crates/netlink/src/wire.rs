@@ -1,15 +1,12 @@
-//! Netlink messages and attributes (RFC 3549, `include/uapi/linux/netlink.h`,
-//! `include/uapi/linux/genetlink.h`): writing them, and reading them without trusting any length.
+//! Messages and attributes (`include/uapi/linux/netlink.h`).
 //!
-//! neli's own codec is not used for messages: it allocates for every attribute, and subtracts
-//! lengths before it checks them. Its socket and its constants are.
+//! neli's own codec is not used for them: it allocates for every attribute, and subtracts lengths
+//! before it checks them. Its socket and its constants are.
 
 use neli::consts::nl::NlmF;
 
 /// Bytes of `struct nlmsghdr`.
 const MESSAGE_HEADER: usize = 16;
-/// Bytes of `struct genlmsghdr`.
-const GENERIC_HEADER: usize = 4;
 /// Bytes of `struct nlattr`.
 const ATTRIBUTE_HEADER: usize = 4;
 /// `NLA_F_NESTED`.
@@ -25,66 +22,75 @@ const fn align(length: usize) -> usize {
 /// Something the kernel sent does not follow its own format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's answer has {0}")]
-pub(super) struct Malformed(pub(super) &'static str);
+pub struct Malformed(pub &'static str);
 
-/// A generic netlink request's headers.
+/// What a request begins with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    /// The family, or the controller.
-    pub(super) family: u16,
-    pub(super) command: u8,
-    pub(super) version: u8,
-    pub(super) flags: NlmF,
-    pub(super) sequence: u32,
+pub struct Head<'a> {
+    /// The message type: for rtnetlink, what is asked; for generic netlink, the family.
+    pub kind: u16,
+    /// `NLM_F_REQUEST` is added.
+    pub flags: NlmF,
+    /// What the answers are known by.
+    pub sequence: u32,
+    /// The family's own fixed header, as it is in memory.
+    pub fixed: &'a [u8],
 }
 
 /// A growing series of requests.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// What has been written so far.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Appends a request whose attributes `body` writes.
-    pub(super) fn message(&mut self, head: Head, body: impl FnOnce(&mut Self)) {
+    pub fn message(&mut self, head: Head<'_>, body: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&head.family.to_ne_bytes());
+        self.bytes.extend_from_slice(&head.kind.to_ne_bytes());
         self.bytes.extend_from_slice(&(head.flags | NlmF::REQUEST).bits().to_ne_bytes());
         self.bytes.extend_from_slice(&head.sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&[head.command, head.version, 0, 0]);
+        self.bytes.extend_from_slice(head.fixed);
+        self.pad();
         body(self);
         let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
         self.patch(start, &length.to_ne_bytes());
     }
 
-    pub(super) fn attribute(&mut self, kind: u16, payload: &[u8]) {
+    /// Appends an attribute. It must stay below 64 KiB.
+    pub fn attribute(&mut self, kind: u16, payload: &[u8]) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(payload);
         self.close(start);
     }
 
-    pub(super) fn nested(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
+    /// Appends an attribute made of those that `body` writes.
+    pub fn nested(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
         let start = self.open(kind | NESTED);
         body(self);
         self.close(start);
     }
 
-    pub(super) fn u16(&mut self, kind: u16, value: u16) {
+    /// Appends a number in the machine's byte order.
+    pub fn u16(&mut self, kind: u16, value: u16) {
         self.attribute(kind, &value.to_ne_bytes());
     }
 
-    pub(super) fn u32(&mut self, kind: u16, value: u32) {
+    /// Appends a number in the machine's byte order.
+    pub fn u32(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_ne_bytes());
     }
 
-    /// A string with its closing NUL.
-    pub(super) fn string(&mut self, kind: u16, value: &str) {
+    /// Appends a string with its closing NUL.
+    pub fn string(&mut self, kind: u16, value: &str) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(value.as_bytes());
         self.bytes.push(0);
@@ -100,9 +106,12 @@ impl Writer {
     }
 
     fn close(&mut self, start: usize) {
-        // Nothing here comes near 64 KiB: the longest string is 15 bytes.
         let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
         self.patch(start, &length.to_ne_bytes());
+        self.pad();
+    }
+
+    fn pad(&mut self) {
         self.bytes.resize(align(self.bytes.len()), 0);
     }
 
@@ -113,20 +122,26 @@ impl Writer {
     }
 }
 
-/// A message of an answer.
+/// A message of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: NlmF,
-    pub(super) sequence: u32,
+pub struct Message<'a> {
+    /// The message type.
+    pub kind: u16,
+    /// Its flags.
+    pub flags: NlmF,
+    /// That of the request it answers; 0 in a notice.
+    pub sequence: u32,
     /// What follows the netlink header.
-    pub(super) payload: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
     /// The errno, as a positive number, of an `NLMSG_ERROR` or `NLMSG_DONE` message; 0 is success.
     /// Old kernels end a dump without a number: success as well.
-    pub(super) fn errno(&self) -> Result<i32, Malformed> {
+    ///
+    /// # Errors
+    /// A number that is cut off.
+    pub fn errno(&self) -> Result<i32, Malformed> {
         match self.payload.first_chunk() {
             Some(code) => Ok(i32::from_ne_bytes(*code).saturating_neg()),
             None if self.payload.is_empty() => Ok(0),
@@ -134,16 +149,20 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The attributes of a generic netlink message.
-    pub(super) fn attributes(&self) -> Result<Attributes<'a>, Malformed> {
-        let rest = self.payload.get(GENERIC_HEADER..);
-        rest.map(Attributes).ok_or(Malformed("a cut generic netlink header"))
+    /// The family's fixed header of `N` bytes, a multiple of 4, and the attributes behind it.
+    ///
+    /// # Errors
+    /// A shorter message.
+    pub fn split<const N: usize>(&self) -> Result<(&'a [u8; N], Attributes<'a>), Malformed> {
+        let parts = self.payload.split_first_chunk();
+        let (fixed, rest) = parts.ok_or(Malformed("a cut message"))?;
+        Ok((fixed, Attributes(rest)))
     }
 }
 
-/// Goes through the messages of one datagram.
+/// Goes through the messages of one datagram. The first that is malformed is the last.
 #[derive(Clone, Debug)]
-pub(super) struct Messages<'a>(pub(super) &'a [u8]);
+pub struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<Message<'a>, Malformed>;
@@ -171,13 +190,17 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Goes through a series of attributes: each has a type, without its flags, and a payload.
+/// Goes through a series of attributes: each has a type, without its flags, and a payload. The
+/// first that is malformed is the last.
 #[derive(Clone, Debug)]
-pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
+pub struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Attributes<'a> {
     /// The payload of the first attribute of a type.
-    pub(super) fn find(self, wanted: u16) -> Result<Option<&'a [u8]>, Malformed> {
+    ///
+    /// # Errors
+    /// A malformed one before it.
+    pub fn find(self, wanted: u16) -> Result<Option<&'a [u8]>, Malformed> {
         for attribute in self {
             let (kind, payload) = attribute?;
             if kind == wanted {
@@ -209,20 +232,34 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// A payload of exactly so many bytes.
-pub(super) fn exactly<const N: usize>(payload: &[u8]) -> Result<[u8; N], Malformed> {
+///
+/// # Errors
+/// Another length.
+pub fn exactly<const N: usize>(payload: &[u8]) -> Result<[u8; N], Malformed> {
     payload.try_into().map_err(|_| Malformed("an attribute of the wrong size"))
 }
 
-pub(super) fn u16(payload: &[u8]) -> Result<u16, Malformed> {
+/// A number in the machine's byte order.
+///
+/// # Errors
+/// Another length than 2.
+pub fn u16(payload: &[u8]) -> Result<u16, Malformed> {
     exactly(payload).map(u16::from_ne_bytes)
 }
 
-pub(super) fn u32(payload: &[u8]) -> Result<u32, Malformed> {
+/// A number in the machine's byte order.
+///
+/// # Errors
+/// Another length than 4.
+pub fn u32(payload: &[u8]) -> Result<u32, Malformed> {
     exactly(payload).map(u32::from_ne_bytes)
 }
 
-/// A counter of 4 or 8 bytes.
-pub(super) fn counter(payload: &[u8]) -> Result<u64, Malformed> {
+/// A counter of 4 or 8 bytes, in the machine's byte order.
+///
+/// # Errors
+/// Another length.
+pub fn counter(payload: &[u8]) -> Result<u64, Malformed> {
     if payload.len() == 4 {
         return u32(payload).map(u64::from);
     }
@@ -230,7 +267,10 @@ pub(super) fn counter(payload: &[u8]) -> Result<u64, Malformed> {
 }
 
 /// A string, up to its NUL if it has one.
-pub(super) fn string(payload: &[u8]) -> Result<&str, Malformed> {
+///
+/// # Errors
+/// Bytes that are not UTF-8.
+pub fn string(payload: &[u8]) -> Result<&str, Malformed> {
     let text = payload.split(|byte| *byte == 0).next().unwrap_or_default();
     std::str::from_utf8(text).map_err(|_| Malformed("a name that is not text"))
 }
@@ -240,14 +280,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn head(sequence: u32) -> Head {
-        Head { family: 30, command: 5, version: 1, flags: NlmF::ACK, sequence }
-    }
+    const HEAD: Head<'static> =
+        Head { kind: 30, flags: NlmF::ACK, sequence: 7, fixed: &[5, 1, 0, 0] };
 
     #[test]
     fn what_was_written_is_read_again() {
         let mut writer = Writer::default();
-        writer.message(head(7), |w| {
+        writer.message(HEAD, |w| {
             w.nested(1, |w| {
                 w.u16(2, 0x1234);
                 w.string(3, "wlc");
@@ -255,27 +294,32 @@ mod tests {
             });
             w.u32(9, 99);
         });
-        writer.message(head(8), |_| {});
+        // A fixed header of any length: the attributes are aligned all the same.
+        writer.message(Head { sequence: 8, fixed: &[2], ..HEAD }, |w| w.u16(2, 6));
         let messages: Result<Vec<_>, _> = Messages(writer.bytes()).collect();
         let messages = messages.unwrap();
         assert_eq!(messages.iter().map(|m| m.sequence).collect::<Vec<_>>(), [7, 8]);
         assert_eq!((messages[0].kind, messages[0].flags), (30, NlmF::ACK | NlmF::REQUEST));
-        assert_eq!(messages[0].payload[..4], [5, 1, 0, 0]);
-        let attributes = messages[0].attributes().unwrap();
+        let (fixed, attributes) = messages[0].split::<4>().unwrap();
+        assert_eq!(fixed, &[5, 1, 0, 0]);
         assert_eq!(u32(attributes.clone().find(9).unwrap().unwrap()), Ok(99));
+        assert_eq!(attributes.clone().find(8), Ok(None));
         let inner: Vec<_> = Attributes(attributes.find(1).unwrap().unwrap()).flatten().collect();
         assert_eq!((inner[0].0, u16(inner[0].1)), (2, Ok(0x1234)));
         assert_eq!((inner[1].0, string(inner[1].1)), (3, Ok("wlc")));
         assert_eq!(inner[2], (4, &[1, 2, 3, 4, 5][..]));
-        assert_eq!(messages[1].attributes().unwrap().count(), 0);
+        let (fixed, attributes) = messages[1].split::<4>().unwrap();
+        assert_eq!((fixed, attributes.count()), (&[2, 0, 0, 0], 1));
+        assert!(messages[1].split::<16>().is_err());
     }
 
-    /// `struct nlmsghdr`, `genlmsghdr` and `nlattr`, byte for byte.
+    /// `struct nlmsghdr` and `nlattr`, byte for byte.
     #[test]
     #[cfg(target_endian = "little")]
     fn the_layout_is_the_kernels() {
         let mut writer = Writer::default();
-        writer.message(head(0x0102_0304), |w| w.nested(1, |w| w.u16(2, 0x0506)));
+        let head = Head { sequence: 0x0102_0304, ..HEAD };
+        writer.message(head, |w| w.nested(1, |w| w.u16(2, 0x0506)));
         let header = [32, 0, 0, 0, 30, 0, 5, 0, 4, 3, 2, 1, 0, 0, 0, 0, 5, 1, 0, 0];
         let attributes = [12, 0, 1, 0x80, 6, 0, 2, 0, 6, 5, 0, 0];
         assert_eq!(writer.bytes(), [&header[..], &attributes[..]].concat());
@@ -289,8 +333,10 @@ mod tests {
         }
         for bytes in [&[4, 0, 1][..], &[3, 0, 1, 0], &[9, 0, 1, 0, 1, 2, 3, 4]] {
             assert!(Attributes(bytes).next().unwrap().is_err(), "{bytes:?}");
+            assert!(Attributes(bytes).find(7).is_err(), "{bytes:?}");
         }
         assert!(u16(&[1]).is_err() && u32(&[0; 8]).is_err() && counter(&[0; 5]).is_err());
+        assert_eq!((counter(&[0; 4]), counter(&[0; 8])), (Ok(0), Ok(0)));
         assert!(string(&[0xff]).is_err());
         assert_eq!(string(b"rr"), Ok("rr"));
     }
@@ -302,7 +348,7 @@ mod tests {
             prop_assert!(Attributes(&bytes).count() <= bytes.len());
             for message in Messages(&bytes).flatten() {
                 let _ = message.errno();
-                let _ = message.attributes().map(Iterator::count);
+                let _ = message.split::<8>().map(|(_, attributes)| attributes.count());
             }
         }
     }
