@@ -1,8 +1,10 @@
 //! What every daemon of the suite needs once: command lines in popt's manner, becoming a daemon,
-//! pid files, logging, signals as file descriptors, timers, readiness, lines over sockets, and the
-//! control socket. Nothing in here blocks an event loop.
+//! pid files, logging, signals as file descriptors, children, timers, readiness, lines over sockets,
+//! and the control socket. Nothing in here blocks an event loop.
 
 pub mod args;
+pub mod background;
+pub mod child;
 pub mod control;
 pub mod lines;
 pub mod logging;
@@ -14,6 +16,7 @@ pub mod ready;
 pub mod signals;
 pub mod terminal;
 pub mod timers;
+pub mod waiting;
 
 /// The suite's version, as `--version` prints it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

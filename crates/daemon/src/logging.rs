@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_secs(1);
 
 /// The suite's crates: `--verbose` raises their level only.
-const OURS: [&str; 10] = [
+const OURS: [&str; 12] = [
     "daemon",
     "fos",
     "health",
@@ -30,6 +30,8 @@ const OURS: [&str; 10] = [
     "lvs_net",
     "lvsd",
     "nanny",
+    "netlink",
+    "piranha_gui",
     "pulse",
     "send_arp",
 ];

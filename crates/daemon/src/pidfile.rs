@@ -32,6 +32,16 @@ impl PidFile {
     }
 }
 
+/// The process named in a pid file, if it lives, is not this one, and is one of the same program. A
+/// file that a crash left behind may name any process by now.
+#[must_use]
+pub fn holder(path: &Path) -> Option<i32> {
+    let program = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let other = i64::from(pid) != i64::from(std::process::id());
+    (other && program(&pid.to_string())? == program("self")?).then_some(pid)
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
         if fs::read_to_string(&self.path).is_ok_and(|now| now == self.content) {
@@ -59,6 +69,14 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+
+        assert_eq!(holder(&path), None, "process 1 is another program");
+        fs::write(&path, format!("{}\n", std::process::id())).unwrap();
+        assert_eq!(holder(&path), None, "this process");
+        for nobody in ["", "x\n", "999999999\n"] {
+            fs::write(&path, nobody).unwrap();
+            assert_eq!(holder(&path), None, "{nobody}");
+        }
 
         let error = PidFile::create(&dir.join("no/such/x.pid")).unwrap_err();
         assert!(error.to_string().contains("no/such/x.pid"), "{error}");

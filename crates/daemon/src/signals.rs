@@ -16,19 +16,28 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over the given signals of this process, and unblocks all: a mask that whoever started
-    /// this process has left behind would make it deaf, and its children too. Call it before any
+    /// Takes over the given signals of this process, then unblocks all: a mask that whoever started
+    /// this process has left behind would make it deaf, and its children too. A signal that came
+    /// while it was blocked, before the program ran even, is therefore not lost. Call it before any
     /// thread is started.
     ///
     /// # Errors
     /// When no socket pair can be made or a signal cannot be caught.
     pub fn new(signals: &[i32]) -> io::Result<Signals> {
-        SigSet::empty().thread_set_mask()?;
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
+        SigSet::empty().thread_set_mask()?;
         Ok(Signals { delivery })
+    }
+
+    /// Takes over more signals.
+    ///
+    /// # Errors
+    /// When a signal cannot be caught.
+    pub fn add(&self, signals: &[i32]) -> io::Result<()> {
+        signals.iter().try_for_each(|signal| self.delivery.handle().add_signal(*signal))
     }
 
     /// The signals that have come since the last call, each once.
@@ -53,8 +62,13 @@ mod tests {
         let mut left_behind = SigSet::empty();
         left_behind.add(nix::sys::signal::SIGUSR2);
         left_behind.thread_block().unwrap();
-        let mut signals = Signals::new(&[SIGUSR1, SIGUSR2]).unwrap();
+        nix::sys::signal::raise(nix::sys::signal::SIGUSR2).unwrap();
+        let mut signals = Signals::new(&[SIGUSR2]).unwrap();
+        assert_eq!(signals.pending(), [SIGUSR2], "it was pending already");
+        signals.add(&[SIGUSR1]).unwrap();
         assert!(signals.pending().is_empty());
+        nix::sys::signal::raise(nix::sys::signal::SIGUSR1).unwrap();
+        assert_eq!(signals.pending(), [SIGUSR1]);
         nix::sys::signal::raise(nix::sys::signal::SIGUSR2).unwrap();
         let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::from(5000u16)).unwrap(), 1);

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::interval::Interval;
+
 /// An address as the file gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -128,10 +130,11 @@ pub struct Config {
     pub heartbeat: bool,
     /// UDP port of the heartbeat.
     pub heartbeat_port: u16,
-    /// Seconds between two heartbeats, as the file has it: 0 and less can occur.
-    pub keepalive: i32,
-    /// Seconds of silence after which the partner is dead, as the file has it.
-    pub deadtime: i32,
+    /// Time between two heartbeats, as the file has it: 0 and less can occur.
+    /// [`Config::heartbeat_times`] has what to work with.
+    pub keepalive: Interval,
+    /// Silence after which the partner is dead, as the file has it.
+    pub deadtime: Interval,
     /// Accepted, unused.
     pub sync: bool,
     /// Remote shell; `load_monitor = uptime` runs it.
@@ -164,6 +167,9 @@ pub struct Config {
     pub inactive_cmd: Option<String>,
     /// Whether the carrier of the NICs with this node's addresses is watched.
     pub monitor_links: bool,
+    /// Whether the real servers are checked on the inactive director too, so that it takes
+    /// over with what it knows. The original does not know this key.
+    pub standby_checks: bool,
     /// Whether a monitor that dies takes lvsd down with it.
     pub hard_shutdown: bool,
     /// IPVS timeout of TCP sessions, seconds; 0 leaves the kernel's.
@@ -227,8 +233,8 @@ impl Default for Config {
             backup_active: false,
             heartbeat: false,
             heartbeat_port: Self::HEARTBEAT_PORT,
-            keepalive: 2,
-            deadtime: 5,
+            keepalive: Interval::from_secs(2),
+            deadtime: Interval::from_secs(5),
             sync: false,
             rsh_command: "rsh".to_owned(),
             debug_level: "NONE".to_owned(),
@@ -245,6 +251,7 @@ impl Default for Config {
             active_cmd: None,
             inactive_cmd: None,
             monitor_links: false,
+            standby_checks: false,
             hard_shutdown: true,
             tcp_timeout: 0,
             tcpfin_timeout: 0,

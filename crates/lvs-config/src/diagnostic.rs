@@ -92,6 +92,8 @@ codes! {
         "A host is given by name: it is looked up whenever the file is read.";
     UnreadablePmask "unreadable-pmask" Warning
         "The persistence netmask is unreadable and ignored.";
+    Extension "extension" Warning
+        "The original does not know this and refuses the whole file.";
     RepeatedKey "repeated-key" Warning
         "The key is given more than once: the last one wins.";
     PortBelowServer "port-below-server" Warning
@@ -113,7 +115,7 @@ codes! {
     PrivateIncomplete "private-incomplete" Warning
         "primary_private is set but backup_private is not: the second path leads nowhere.";
     KeepaliveZero "keepalive-zero" Error
-        "The time between heartbeats must be at least a second.";
+        "The time between heartbeats must be longer than 0, and at least 10ms.";
     DeadtimeShort "deadtime-short" Error
         "deadtime must be longer than keepalive, or a living partner is taken for dead.";
     DeadtimeTight "deadtime-tight" Warning

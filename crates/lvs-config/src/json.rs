@@ -9,7 +9,8 @@ use crate::config::{Config, Host, ReservationConflict, Server, Virtual};
 use crate::fault::SyntaxError;
 
 impl Config {
-    /// The whole configuration. `NAME_addr` is the address that `NAME` stands for.
+    /// The whole configuration. `NAME_addr` is the address that `NAME` stands for. Times are
+    /// seconds, with a fraction where they are not whole.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
@@ -27,8 +28,8 @@ impl Config {
             "backup_active": self.backup_active,
             "heartbeat": self.heartbeat,
             "heartbeat_port": self.heartbeat_port,
-            "keepalive": self.keepalive,
-            "deadtime": self.deadtime,
+            "keepalive": self.keepalive.to_json(),
+            "deadtime": self.deadtime.to_json(),
             "sync": self.sync,
             "rsh_command": self.rsh_command,
             "debug_level": self.debug_level,
@@ -46,6 +47,7 @@ impl Config {
             "active_cmd": self.active_cmd,
             "inactive_cmd": self.inactive_cmd,
             "monitor_links": self.monitor_links,
+            "standby_checks": self.standby_checks,
             "hard_shutdown": self.hard_shutdown,
             "tcp_timeout": self.tcp_timeout,
             "tcpfin_timeout": self.tcpfin_timeout,

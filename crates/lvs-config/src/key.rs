@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Boolean,
     Integer,
     Port,
+    /// Whole seconds, or a time with a unit.
+    Interval,
     /// A port by number alone.
     PortNumber,
     Word,
@@ -113,8 +115,8 @@ keys! {
     BackupShared "backup_shared" Kind::Word;
     Heartbeat "heartbeat" Kind::Boolean;
     HeartbeatPort "heartbeat_port" Kind::Port;
-    Keepalive "keepalive" Kind::Integer;
-    Deadtime "deadtime" Kind::Integer;
+    Keepalive "keepalive" Kind::Interval;
+    Deadtime "deadtime" Kind::Interval;
     Network "network" Kind::OneOf(Forwarding::NAMES);
     NatRouter "nat_router" Kind::HostDevice;
     NatNmask "nat_nmask" Kind::Netmask;
@@ -123,6 +125,7 @@ keys! {
     ActiveCmd "active_cmd" Kind::Text;
     InactiveCmd "inactive_cmd" Kind::Text;
     MonitorLinks "monitor_links" Kind::Integer;
+    StandbyChecks "standby_checks" Kind::Boolean;
     Syncdaemon "syncdaemon" Kind::Boolean;
     SyncdIface "syncd_iface" Kind::Word;
     SyncdId "syncd_id" Kind::Integer;

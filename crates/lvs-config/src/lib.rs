@@ -9,7 +9,7 @@
 //! use lvs_config::{NoResolver, Path, parse};
 //!
 //! let parsed = parse(b"primary = 10.0.0.1\nkeepalive = 6\n", &NoResolver);
-//! assert_eq!(parsed.config.unwrap().keepalive, 6);
+//! assert_eq!(parsed.config.unwrap().keepalive.as_millis(), 6_000);
 //!
 //! let mut document = parsed.document;
 //! document.set(Path::Global, "deadtime", &["18"]).unwrap();
@@ -23,6 +23,7 @@ mod document;
 mod edit;
 mod fault;
 mod interpret;
+mod interval;
 mod json;
 mod key;
 mod lex;
@@ -42,6 +43,7 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity};
 pub use document::{Document, Path};
 pub use edit::{EditError, check_value};
 pub use fault::SyntaxError;
+pub use interval::{HeartbeatTimes, Interval};
 pub use key::Level;
 pub use render::{first_line, open_failure, render};
 pub use resolve::{NoResolver, Resolver, SystemResolver};

@@ -8,6 +8,7 @@ use crate::config::{
 };
 use crate::diagnostic::{Code, Findings, Place, show};
 use crate::fault::{Fault, Problem};
+use crate::interval::Interval;
 use crate::key::{BlockKey, GlobalKey, Key, ServerKey};
 use crate::lex::{Sentence, Word};
 use crate::resolve::Resolver;
@@ -43,8 +44,8 @@ impl Config {
             K::BackupShared => self.backup_shared = Some(values.text()),
             K::Heartbeat => self.heartbeat = values.boolean()?,
             K::HeartbeatPort => self.heartbeat_port = values.port()?,
-            K::Keepalive => self.keepalive = values.signed()?,
-            K::Deadtime => self.deadtime = values.signed()?,
+            K::Keepalive => self.keepalive = values.interval()?,
+            K::Deadtime => self.deadtime = values.interval()?,
             K::Network => self.network = values.choice(Forwarding::parse)?,
             K::NatRouter => {
                 self.nat_router = values.optional_host()?;
@@ -58,6 +59,10 @@ impl Config {
             K::ActiveCmd => self.active_cmd = Some(values.text()),
             K::InactiveCmd => self.inactive_cmd = Some(values.text()),
             K::MonitorLinks => self.monitor_links = values.integer()? != 0,
+            K::StandbyChecks => {
+                self.standby_checks = values.boolean()?;
+                values.note_extension("standby_checks is", "leave it out");
+            }
             K::Syncdaemon => self.syncdaemon = values.boolean()?,
             K::SyncdIface => self.syncd_iface = values.text(),
             K::SyncdId => self.syncd_id = values.byte()?,
@@ -172,9 +177,27 @@ impl<'a> Values<'_, 'a> {
         Ok(used)
     }
 
-    fn signed(&mut self) -> Result<i32, Problem> {
-        let number = self.within(i64::from(i32::MIN), i64::from(i32::MAX))?;
-        Ok(i32::try_from(number).unwrap_or(i32::MAX))
+    /// Whole seconds, or a time with a unit.
+    fn interval(&mut self) -> Result<Interval, Problem> {
+        let word = self.first().text;
+        let written = Interval::parse(word).ok_or_else(|| self.refused(Fault::IntegerExpected))?;
+        if !written.is_exact {
+            let message = format!("{} is more than can be counted", self.key.name());
+            self.note(Code::OutOfRange, message, "2147483647 seconds are the most");
+        }
+        if written.has_unit {
+            let what = format!("a time with a unit (`{}`) is", show(word));
+            self.note_extension(&what, "write whole seconds");
+        }
+        Ok(written.interval)
+    }
+
+    /// Something that the original does not know.
+    fn note_extension(&mut self, what: &str, remedy: &str) {
+        let message =
+            format!("{what} understood by this suite only: the original refuses the whole file");
+        let hint = format!("{remedy} as long as a partner runs the original (0.8.6 and before)");
+        self.note(Code::Extension, message, &hint);
     }
 
     /// A signed number of seconds for which less than nothing makes no sense.

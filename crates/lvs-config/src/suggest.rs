@@ -215,10 +215,12 @@ pub(crate) fn for_value(key: Key, fault: Fault, word: &[u8]) -> Option<String> {
         (Fault::IntegerExpected, Kind::PortNumber) => Some(
             "a server's port must be a number: names are known in virtual blocks only".to_owned(),
         ),
-        (Fault::IntegerExpected, _) => Some(if word.contains(&b'.') {
-            "whole numbers only".to_owned()
-        } else if word.starts_with(b"0") && word.iter().all(u8::is_ascii_digit) {
+        (Fault::IntegerExpected, kind) => Some(if is_faulty_octal(word) {
             "a number that starts with 0 is octal: leave the 0 out".to_owned()
+        } else if kind == Kind::Interval {
+            "write whole seconds, or a time with its unit: 200ms, 1.5s".to_owned()
+        } else if word.contains(&b'.') {
+            "whole numbers only".to_owned()
         } else {
             "write a whole number, without a unit".to_owned()
         }),
@@ -250,6 +252,10 @@ pub(crate) fn for_value(key: Key, fault: Fault, word: &[u8]) -> Option<String> {
     }
 }
 
+fn is_faulty_octal(word: &[u8]) -> bool {
+    word.starts_with(b"0") && word.iter().all(u8::is_ascii_digit)
+}
+
 fn any_of(names: &[&str]) -> String {
     match names.split_last() {
         Some((last, [])) => (*last).to_owned(),
@@ -266,6 +272,7 @@ fn expects(kind: Kind) -> String {
         Kind::Netmask => "one netmask".to_owned(),
         Kind::Boolean => "0 or 1".to_owned(),
         Kind::Integer => "one whole number".to_owned(),
+        Kind::Interval => "one number of seconds".to_owned(),
         Kind::Port => "one port number or service name".to_owned(),
         Kind::PortNumber => "one port number".to_owned(),
         Kind::Word | Kind::Text => "one word, in quotes if it contains blanks".to_owned(),

@@ -78,6 +78,11 @@ fn global_settings() {
         ("primary_private = 172.16.0.1\nbackup_private = 172.16.0.1", 7, Code::SameDirector),
         ("keepalive = 0", 6, Code::KeepaliveZero),
         ("keepalive = -1", 6, Code::KeepaliveZero),
+        ("standby_checks = 1", 6, Code::Extension),
+        ("standby_checks = 0", 6, Code::Extension),
+        ("deadtime = 18s", 6, Code::Extension),
+        ("keepalive = 200ms", 6, Code::Extension),
+        ("keepalive = 1.5s", 6, Code::Extension),
         ("deadtime = 6", 6, Code::DeadtimeShort),
         ("deadtime = 0", 6, Code::DeadtimeShort),
         ("deadtime = 17", 6, Code::DeadtimeTight),
@@ -109,6 +114,53 @@ fn global_settings() {
     for passes in ["ipvsadm = ipvsadm-wrapper", "rsh_command = ssh", "heartbeat = 1", "sync = 1"] {
         assert_eq!(found(&file(passes, "", "")), [], "{passes}");
     }
+}
+
+#[test]
+fn times_with_a_unit() {
+    let pair = |keepalive: &str, deadtime: &str| {
+        let text = file("", "", "").replace("keepalive = 6", &format!("keepalive = {keepalive}"));
+        text.replace("deadtime = 18", &format!("deadtime = {deadtime}"))
+    };
+    let cases: &[(&str, &str, &[Code])] = &[
+        ("1", "3", &[]),
+        ("200ms", "1", &[Code::Extension]),
+        ("200ms", "600ms", &[Code::Extension, Code::Extension]),
+        ("2s", "6", &[Code::Extension]),
+        ("200ms", "0.599s", &[Code::Extension, Code::DeadtimeTight, Code::Extension]),
+        ("200ms", "200ms", &[Code::Extension, Code::DeadtimeShort, Code::Extension]),
+        ("1", "999ms", &[Code::DeadtimeShort, Code::Extension]),
+        ("10ms", "1", &[Code::Extension]),
+        ("9ms", "1", &[Code::KeepaliveZero, Code::Extension]),
+        ("0s", "1", &[Code::KeepaliveZero, Code::Extension]),
+        ("0", "0", &[Code::KeepaliveZero, Code::DeadtimeShort]),
+        ("2147483647", "2147483647", &[Code::DeadtimeShort]),
+        ("1", "2147483648", &[Code::OutOfRange]),
+        ("1", "9999999999999999s", &[Code::OutOfRange, Code::Extension]),
+    ];
+    for (keepalive, deadtime, expected) in cases {
+        let all = found(&pair(keepalive, deadtime)).into_iter().map(|(_, code)| code);
+        assert_eq!(all.collect::<Vec<_>>(), *expected, "{keepalive}, {deadtime}");
+    }
+    let parsed = parse(pair("200ms", "0").as_bytes(), &NoResolver);
+    let said: Vec<_> = parsed.diagnostics.iter().map(|d| d.message.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "a time with a unit (`200ms`) is understood by this suite only: the original refuses \
+             the whole file",
+            "deadtime (0) must be longer than keepalive (200ms): a living partner would be taken \
+             for dead",
+        ]
+    );
+    let hints: Vec<_> = parsed.diagnostics.iter().filter_map(|d| d.hint.as_deref()).collect();
+    assert_eq!(
+        hints,
+        [
+            "write whole seconds as long as a partner runs the original (0.8.6 and before)",
+            "set deadtime to three times keepalive or more; meanwhile it is taken for 400ms",
+        ]
+    );
 }
 
 #[test]

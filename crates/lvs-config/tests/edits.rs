@@ -319,7 +319,12 @@ fn values_are_checked_by_the_parsers_own_rules() {
     let check = |level, key: &str, words: &[&str]| {
         check_value(level, key, words, &NoResolver).map_err(|error| error.to_string())
     };
-    assert_eq!(check(Level::Global, "keepalive", &["6"]), Ok(()));
+    for time in ["6", "200ms", "1.5s"] {
+        assert_eq!(check(Level::Global, "keepalive", &[time]), Ok(()));
+    }
+    assert_eq!(check(Level::Global, "standby_checks", &["1"]), Ok(()));
+    let refused = check(Level::Global, "deadtime", &["1.5"]).unwrap_err();
+    assert!(refused.starts_with("integer expected: write whole seconds, or"), "{refused}");
     assert_eq!(check(Level::Block, "address", &["10.0.0.1", "eth0:1"]), Ok(()));
     assert_eq!(check(Level::Server, "port", &["80"]), Ok(()));
     assert_eq!(

@@ -320,6 +320,12 @@ fn setting(level: Level) -> BoxedStrategy<Setting> {
     let number = |key: &'static str| {
         (0..60_000_u32).prop_map(move |number| (key, vec![number.to_string()])).boxed()
     };
+    let time = |key: &'static str| {
+        let unit = select(vec!["", "ms", "s", ".5s"]);
+        (0..60_000_u32, unit)
+            .prop_map(move |(number, unit)| (key, vec![format!("{number}{unit}")]))
+            .boxed()
+    };
     let word = |key: &'static str| {
         "[a-z/#=]{1,6}( [a-z\"]{1,4})?".prop_map(move |word| (key, vec![word])).boxed()
     };
@@ -342,7 +348,8 @@ fn setting(level: Level) -> BoxedStrategy<Setting> {
             host("backup_private"),
             flag("backup_active"),
             number("keepalive"),
-            number("deadtime"),
+            time("deadtime"),
+            flag("standby_checks"),
             pair("nat_router"),
             word("active_cmd"),
             flag("hard_shutdown"),

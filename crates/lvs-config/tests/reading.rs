@@ -5,8 +5,8 @@
 use std::net::Ipv4Addr;
 
 use lvs_config::{
-    Code, Config, Forwarding, NoResolver, Parsed, Protocol, Resolver, Scheduler, ServiceKind,
-    SyntaxError, Virtual, parse,
+    Code, Config, Forwarding, Interval, NoResolver, Parsed, Protocol, Resolver, Scheduler,
+    ServiceKind, SyntaxError, Virtual, parse,
 };
 
 struct Names;
@@ -116,7 +116,7 @@ fn numbers_the_setting_cannot_hold() {
     assert_eq!(block("port = 65616").port, 80);
     assert!(codes("virtual x {\nport = 65616\n}").contains(&Code::PortRange));
     assert_eq!(config("syncd_id = 256").syncd_id, 255);
-    assert_eq!(config("keepalive = -2").keepalive, -2);
+    assert_eq!(config("keepalive = -2").keepalive, Interval::from_secs(-2));
     assert_eq!(config("serial_no = 99999999999999999999").serial_no, i64::MAX);
     let weights = "virtual x {\nserver a {\nweight = 65536\n}\nserver b {\nweight = -1\n}\n}";
     assert_eq!(codes(weights).iter().filter(|code| **code == Code::WeightRange).count(), 2);
@@ -125,8 +125,8 @@ fn numbers_the_setting_cannot_hold() {
 
 #[test]
 fn odd_but_legal() {
-    assert_eq!(config("\"keepalive\" '=' \"7\"").keepalive, 7);
-    assert_eq!(config("  keepalive = 0x7").keepalive, 7);
+    assert_eq!(config("\"keepalive\" '=' \"7\"").keepalive, Interval::from_secs(7));
+    assert_eq!(config("  keepalive = 0x7").keepalive, Interval::from_secs(7));
     assert_eq!(block("send = \"a\"b\"").send.unwrap(), b"a\"b");
     assert_eq!(block("dirs = [ ]\nmaster = 10.0.0.1").name, "x");
     assert_eq!(block("load_monitor = none").load_monitor.as_deref(), Some("none"));
@@ -199,9 +199,12 @@ fn value_faults_come_with_a_remedy() {
         ("primary = 0.0.0.0", "leave primary out"),
         ("backup_active = yes", "write 1 for yes"),
         ("backup_active = 2", "write 1 for yes"),
-        ("keepalive = 0.5", "whole numbers only"),
+        ("keepalive = 0.5", "200ms, 1.5s"),
         ("keepalive = 08", "octal"),
-        ("keepalive = 5s", "without a unit"),
+        ("keepalive = 5sec", "with its unit"),
+        ("tcp_timeout = 0.5", "whole numbers only"),
+        ("tcp_timeout = 5s", "without a unit"),
+        ("virtual x {\ntimeout = 5s", "without a unit"),
         ("network = nta", "did you mean `nat`? network takes nat, direct or tunnel"),
         ("network = foo", "network takes nat, direct or tunnel"),
         ("nat_nmask = 24", ""),

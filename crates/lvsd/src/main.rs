@@ -3,6 +3,7 @@
 use daemon::args::{self, Parsed, Start, flag, option};
 use daemon::logging;
 use daemon::pidfile::PidFile;
+use daemon::signals::{SIGHUP, SIGUSR1, SIGUSR2, Signals};
 use daemon::terminal::{complain, print};
 use ipvs::{Change, Timeouts};
 use lvsd::director::{Director, Options, command_line, open_table, quoted};
@@ -15,11 +16,12 @@ use std::process::ExitCode;
 const CONFIG: &str = "/etc/sysconfig/ha/lvs.cf";
 const PIDFILE: &str = "/var/run/lvs.pid";
 
-const OPTIONS: [args::Opt; 6] = [
+const OPTIONS: [args::Opt; 7] = [
     option("configfile", Some('c'), "FILE", "Configuration file (/etc/sysconfig/ha/lvs.cf)"),
     flag("nodaemon", Some('n'), "Do not run as a daemon; log to the terminal as well"),
     flag("nofork", None, "Do not fork, but do disassociate from the terminal"),
     flag("test-start", Some('t'), "Show what would be done and do nothing"),
+    flag("standby", None, "Check servers but leave the table alone until SIGUSR1"),
     flag("verbose", Some('v'), "Log more"),
     option("control", None, "PATH", "Control socket (/run/piranha/lvsd.sock)"),
 ];
@@ -39,6 +41,11 @@ fn main() -> ExitCode {
 }
 
 fn run(parsed: &Parsed) -> ExitCode {
+    // Before anything that takes time: an order that comes now must not be lost, nor end this process.
+    let signals = match Signals::new(&[SIGHUP, SIGUSR1, SIGUSR2]) {
+        Ok(signals) => signals,
+        Err(error) => return refuse(&error),
+    };
     let file = PathBuf::from(parsed.text("configfile").unwrap_or_else(|| CONFIG.to_owned()));
     let loaded = match load(&file) {
         Ok(loaded) => loaded,
@@ -52,6 +59,7 @@ fn run(parsed: &Parsed) -> ExitCode {
         file: std::path::absolute(&file).unwrap_or(file),
         verbose: parsed.has("verbose"),
         nodaemon: parsed.has("nodaemon"),
+        standby: parsed.has("standby"),
         socket: PathBuf::from(parsed.text("control").unwrap_or_else(|| SOCKET.to_owned())),
     };
     if parsed.has("test-start") {
@@ -75,7 +83,7 @@ fn run(parsed: &Parsed) -> ExitCode {
         terminal: options.nodaemon.then_some(NAME),
         verbose: options.verbose,
     });
-    let status = Director::new(options, table, loaded).and_then(|director| {
+    let status = Director::new(options, table, loaded, signals).and_then(|director| {
         // Not before it is sure that there is no other lvsd, whose pid file this would be.
         let _pidfile =
             PidFile::create(Path::new(PIDFILE)).inspect_err(|error| log::error!("{error}")).ok();

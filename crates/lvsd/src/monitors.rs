@@ -2,6 +2,7 @@
 
 use daemon::lines::{Lines, Reading};
 use daemon::poll::{self, Poller};
+use daemon::ready::NOTIFY_SOCKET;
 use health::state::Force;
 use health::wire::{self, News, Order};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -70,6 +71,7 @@ impl Pooled {
         let mut command = Command::new(program);
         command.arg("--pool").args(how.verbose.then_some("-v"));
         command.args(how.nodaemon.then_some("--nodaemon"));
+        command.env_remove(NOTIFY_SOCKET);
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(how.output()).stderr(how.output());
         let child = command.spawn().map_err(|e| named(program.as_bytes(), &e))?;
@@ -150,6 +152,7 @@ impl Classics {
             command.env(FORCE_VARIABLE, if force == Force::Up { "up" } else { "down" });
         }
         command.args(words.iter().skip(1).map(|w| OsStr::from_bytes(w)));
+        command.env_remove(NOTIFY_SOCKET);
         command.stdin(Stdio::null()).stderr(how.output());
         command.stdout(if listen.is_some() { Stdio::piped() } else { how.output() });
         prepare_child(&mut command);

@@ -15,6 +15,7 @@ pub(crate) struct Context {
     pub(crate) uptime: Duration,
     pub(crate) reload_error: Option<String>,
     pub(crate) table_error: Option<String>,
+    pub(crate) standby: bool,
 }
 
 /// The whole status.
@@ -34,6 +35,7 @@ pub(crate) fn status(
         uptime_s: context.uptime.as_secs(),
         reload_error: context.reload_error,
         table_error: context.table_error,
+        standby: context.standby,
         virtual_servers: live
             .blocks()
             .iter()

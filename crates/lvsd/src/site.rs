@@ -1,6 +1,6 @@
 //! What lvs.cf asks for, in the terms of the kernel's table and of the monitors. Pure.
 
-use health::recipe::Settings;
+use health::recipe::{Recipe, Settings};
 use health::state::Policy;
 use health::wire::Group;
 use ipvs::{
@@ -192,23 +192,29 @@ fn load_command(config: &Config, block: &Virtual) -> Option<String> {
     }
 }
 
-fn checks(config: &Config, block: &Virtual, udp: bool) -> (Group, Classic, Vec<String>) {
-    let load_command = load_command(config, block);
+/// How the servers of a block are checked, and what is worth a line in the log about it.
+#[must_use]
+pub fn recipe(block: &Virtual) -> (Recipe, Vec<String>) {
     let settings = Settings {
         program: block.send_program.as_deref(),
         send: block.send.as_deref(),
         expect: block.expect.as_deref(),
         regex: block.use_regex,
         raw: false,
-        udp,
+        udp: block.protocol == Protocol::Udp,
         virtual_port: block.port,
         interval: block.timeout,
     };
+    settings.recipe()
+}
+
+fn checks(config: &Config, block: &Virtual, udp: bool) -> (Group, Classic, Vec<String>) {
+    let load_command = load_command(config, block);
     let virtual_server = match (block.fwmark, block.addr()) {
         (0, Some(vip)) => format!("{vip}:{}", block.port),
         (mark, _) => format!("FWM {mark}"),
     };
-    let (recipe, notes) = settings.recipe();
+    let (recipe, notes) = recipe(block);
     let group = Group {
         id: 0,
         name: block.name.clone(),

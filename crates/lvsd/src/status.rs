@@ -50,6 +50,9 @@ pub struct Status {
     pub reload_error: Option<String>,
     /// Why the kernel's table could not be read, if so; its numbers are missing then.
     pub table_error: Option<String>,
+    /// The servers are checked, but the table is left alone: another director serves.
+    #[serde(default)]
+    pub standby: bool,
     /// The virtual servers, in the file's order.
     pub virtual_servers: Vec<VirtualServer>,
 }

@@ -40,6 +40,36 @@ impl Rig {
         changes
     }
 
+    /// As [`Rig::new`], in standby.
+    fn standby(text: &str) -> Rig {
+        let mut rig = Rig { live: Live::standby(), table: Memory::new(), now: Instant::now() };
+        rig.reload(text);
+        rig
+    }
+
+    /// Begins to take over the table.
+    fn take(&mut self) {
+        assert!(self.table.apply(&[Change::Flush]).is_empty());
+        self.live.take(self.now);
+    }
+
+    /// Takes over what is left, `most` entries at a time; gives back the addresses of each time.
+    fn take_rest(&mut self, most: usize) -> Vec<Vec<String>> {
+        let mut reports = Vec::new();
+        while self.live.is_taking() {
+            let addresses = self.live.take_more(most);
+            self.settle();
+            reports.push(addresses.iter().map(ToString::to_string).collect());
+        }
+        reports
+    }
+
+    fn leave(&mut self) -> Vec<Change> {
+        let changes = self.live.release();
+        self.table.apply(&changes);
+        changes
+    }
+
     fn audit(&mut self) -> Vec<Change> {
         self.live.observe(&self.table.read().unwrap());
         self.settle()
@@ -277,6 +307,157 @@ fn what_the_kernel_refuses_is_a_problem_of_its_block_only() {
     );
 }
 
+#[test]
+fn a_standby_touches_nothing_and_takes_over_with_what_it_knows() {
+    let text = block(1, "sorry_server = 10.0.0.99", &[(3, 1), (4, 5)]) + &block(2, "", &[(3, 1)]);
+    let mut rig = Rig::standby(&text);
+    let foreign = blocks(&block(9, "", &[]))[0].service;
+    assert!(rig.table.apply(&[Change::AddService(foreign)]).is_empty());
+    assert!(rig.live.is_standby() && !rig.live.is_known());
+    for (label, weight) in [("v1/s3", None), ("v1/s4", Some(5)), ("v2/s3", None)] {
+        assert_eq!(rig.news(label, weight.is_some(), weight), 0);
+    }
+    assert!(rig.live.is_known());
+    rig.now += Duration::from_secs(9);
+    assert_eq!((rig.live.deadline(), rig.settle()), (None, vec![]), "no sorry server either");
+    assert_eq!(rig.shown(), "TCP 10.9.0.9:80 wlc:\n");
+
+    rig.take();
+    assert_eq!(rig.take_rest(usize::MAX), [["10.9.0.1", "10.9.0.2"]]);
+    assert_eq!(rig.shown(), "TCP 10.9.0.1:80 wlc: 10.0.0.4:80*5\nTCP 10.9.0.2:80 wlc:\n");
+    assert!(rig.live.is_holding());
+    assert_eq!(rig.audit(), []);
+    assert_eq!(rig.news("v1/s4", false, None), 2, "out, and the sorry server in");
+
+    // The sorry server is no state of a server's: the next take-over finds out by itself.
+    assert_eq!(rig.leave().len(), 2);
+    assert_eq!(rig.shown(), "");
+    assert!(rig.live.is_known() && !rig.live.blocks()[0].sorry_active());
+    assert_eq!(rig.news("v2/s3", true, Some(1)), 0);
+    assert_eq!(rig.leave(), [], "nothing is left to leave");
+    rig.take();
+    rig.take_rest(usize::MAX);
+    assert_eq!(
+        rig.shown(),
+        "TCP 10.9.0.1:80 wlc: 10.0.0.99:80*1\nTCP 10.9.0.2:80 wlc: 10.0.0.3:80*1\n"
+    );
+    assert_eq!(rig.audit(), []);
+}
+
+#[test]
+fn a_reload_in_standby_is_for_the_next_take_over() {
+    let mut rig = Rig::standby(&block(1, "", &[(3, 1), (4, 1)]));
+    rig.news("v1/s3", true, Some(1));
+    rig.news("v1/s4", true, Some(1));
+    let (turnover, changes) =
+        rig.reload(&(block(1, "scheduler = rr", &[(4, 1), (5, 1)]) + &block(2, "", &[(6, 1)])));
+    assert_eq!((turnover.orders.len(), changes), (4, 0), "two come, a group comes, one goes");
+    rig.news("v1/s5", true, Some(1));
+    rig.take();
+    rig.take_rest(1);
+    assert_eq!(
+        rig.shown(),
+        "TCP 10.9.0.1:80 rr: 10.0.0.4:80*1 10.0.0.5:80*1\nTCP 10.9.0.2:80 wlc:\n"
+    );
+    rig.leave();
+    let (_, changes) = rig.reload("");
+    assert_eq!((changes, rig.shown().as_str()), (0, ""), "nothing of ours was there to remove");
+    rig.take();
+    assert_eq!(rig.take_rest(1), [Vec::<String>::new()], "an empty table is taken over too");
+    assert!(rig.live.is_holding());
+}
+
+#[test]
+fn addresses_are_taken_over_whole_and_in_the_files_order() {
+    let text = block(7, "port = 80", &[(3, 1), (4, 1)])
+        + &block(5, "", &[(3, 1)])
+        + "virtual mark {\nactive = 1\nfwmark = 3\nserver s9 {\nactive = 1\naddress = 10.0.0.9\n}\n}\n"
+        + &block(7, "port = 443", &[(3, 1)])
+        + &block(6, "fwmark = 4", &[(3, 1)]);
+    let mut rig = Rig::standby(&text);
+    let ids: Vec<u32> =
+        rig.live.blocks().iter().flat_map(|b| b.servers.iter().map(|s| s.id)).collect();
+    for id in ids {
+        rig.live.news(&State { id, up: true, weight: Some(1) });
+    }
+    let addresses: Vec<String> = rig.live.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.9.0.7", "10.9.0.5", "10.9.0.6"]);
+
+    rig.take();
+    let first = rig.live.take_more(1);
+    assert_eq!(first.len(), 1);
+    let commands = |changes: Vec<Change>| -> Vec<String> {
+        changes.iter().map(|c| c.ipvsadm_args()[1..].join(" ")).collect()
+    };
+    assert_eq!(
+        commands(rig.settle()),
+        [
+            "-t 10.9.0.7:80 -s wlc",
+            "-t 10.9.0.7:80 -r 10.0.0.3:80 -m -w 1",
+            "-t 10.9.0.7:80 -r 10.0.0.4:80 -m -w 1",
+            "-t 10.9.0.7:443 -s wlc",
+            "-t 10.9.0.7:443 -r 10.0.0.3:443 -m -w 1",
+        ]
+    );
+    let rest: [&[&str]; 3] = [&["10.9.0.5"], &[], &["10.9.0.6"]];
+    assert_eq!(rig.take_rest(1), rest);
+    let order = ["-t 10.9.0.7:80", "-t 10.9.0.7:443", "-t 10.9.0.5:80", "-f 3", "-f 4"];
+    // The other way round: so the kernel finds the removed servers at once when they come back.
+    assert!(commands(rig.leave()).iter().rev().eq(order.iter()));
+    rig.take();
+    let two: [&[&str]; 2] = [&["10.9.0.7", "10.9.0.5"], &["10.9.0.6"]];
+    assert_eq!(rig.take_rest(6), two, "as many as it takes for six entries");
+}
+
+#[test]
+fn what_happens_while_a_table_is_taken_over() {
+    let text = block(1, "", &[(3, 1)]) + &block(2, "", &[(3, 1)]) + &block(3, "", &[(3, 1)]);
+    let mut rig = Rig::standby(&text);
+    rig.take();
+    rig.live.take_more(1);
+    rig.settle();
+    assert_eq!(rig.news("v1/s3", true, Some(1)), 1);
+    assert_eq!(rig.news("v3/s3", true, Some(1)), 0, "not its turn yet");
+    // 1 goes, 4 comes: at the end, when it is its turn.
+    let (_, changes) = rig
+        .reload(&(block(2, "", &[(3, 1)]) + &block(3, "", &[(3, 1)]) + &block(4, "", &[(3, 1)])));
+    assert_eq!(changes, 1);
+    let rest: [&[&str]; 3] = [&["10.9.0.2"], &["10.9.0.3"], &["10.9.0.4"]];
+    assert_eq!(rig.take_rest(1), rest);
+    assert_eq!(
+        rig.shown(),
+        "TCP 10.9.0.2:80 wlc:\nTCP 10.9.0.3:80 wlc: 10.0.0.3:80*1\nTCP 10.9.0.4:80 wlc:\n"
+    );
+    rig.leave();
+    rig.take();
+    rig.live.take_more(1);
+    rig.settle();
+    assert_eq!(rig.leave().len(), 1, "no more than it had come to");
+    assert_eq!((rig.live.is_standby(), rig.shown().as_str()), (true, ""));
+}
+
+#[test]
+fn classic_monitors_begin_anew_with_the_table() {
+    let text = block(1, "client_monitor = /bin/x\nsorry_server = 10.0.0.99", &[(3, 1)]);
+    let mut rig = Rig::standby(&text);
+    assert!(rig.live.is_known(), "nobody checks it, nobody waits for it");
+    rig.now += Duration::from_secs(60);
+    rig.take();
+    rig.take_rest(1);
+    assert_eq!(rig.shown(), "TCP 10.9.0.1:80 wlc:\n", "its monitor has a second to say something");
+    let id = rig.id("v1/s3");
+    rig.live.classic_news(id, true);
+    assert_eq!(rig.settle(), []);
+    rig.leave();
+    assert_eq!(rig.live.blocks()[0].servers[0].up, None);
+    assert_eq!(rig.live.blocks()[0].up(), 0);
+    rig.take();
+    rig.take_rest(1);
+    rig.now += Duration::from_secs(1);
+    assert_eq!(rig.settle().len(), 1);
+    assert_eq!(rig.shown(), "TCP 10.9.0.1:80 wlc: 10.0.0.99:80*1\n");
+}
+
 /// One thing that happens to a director.
 #[derive(Debug, Clone)]
 enum Event {
@@ -285,6 +466,9 @@ enum Event {
     Meddle(usize),
     Audit,
     Wait,
+    Take,
+    TakeMore(usize),
+    Leave,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -295,6 +479,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0usize..64).prop_map(Event::Meddle),
         1 => Just(Event::Audit),
         1 => Just(Event::Wait),
+        1 => Just(Event::Take),
+        2 => (0usize..9).prop_map(Event::TakeMore),
+        1 => Just(Event::Leave),
     ]
 }
 
@@ -332,12 +519,20 @@ fn should_be(live: &Live) -> Vec<VirtualService> {
 
 proptest! {
     /// Whatever happens, two readings of the table later it is as it should be, and a third finds
-    /// nothing to do.
+    /// nothing to do. In standby nothing of the table changes; and what is taken over is known.
     #[test]
-    fn every_history_ends_in_order(events in proptest::collection::vec(event(), 0..60)) {
+    fn every_history_ends_in_order(
+        standby in any::<bool>(),
+        events in proptest::collection::vec(event(), 0..60),
+    ) {
         let files = files();
-        let mut rig = Rig::new(&files[1]);
+        let mut rig = if standby { Rig::standby(&files[1]) } else { Rig::new(&files[1]) };
+        let mut meddled = false;
         for event in events {
+            let before = rig.live.is_standby().then(|| rig.shown());
+            // Until the table has been read, a change of somebody else's is not known.
+            meddled |= matches!(event, Event::Meddle(_));
+            let is_ours = !matches!(event, Event::Meddle(_) | Event::Take);
             match event {
                 Event::News { pick, up, weight } => {
                     let ids: Vec<u32> =
@@ -366,14 +561,45 @@ proptest! {
                     }
                 }
                 Event::Audit => {
-                    rig.audit();
+                    // Others' tables are not looked at, nor is one that is not whole.
+                    if rig.live.is_holding() {
+                        rig.audit();
+                    }
+                }
+                Event::Take => {
+                    if rig.live.is_standby() {
+                        rig.take();
+                        meddled = false;
+                    }
+                }
+                Event::TakeMore(most) => {
+                    let addresses = rig.live.take_more(most);
+                    rig.settle();
+                    for address in addresses {
+                        let table = rig.table.read().unwrap();
+                        let blocks = rig.live.blocks().iter().map(|b| &b.block);
+                        for block in blocks.filter(|b| !meddled && b.vip == Some(address)) {
+                            prop_assert!(table.iter().any(|v| v.service == block.service));
+                        }
+                    }
+                }
+                Event::Leave => {
+                    rig.leave();
+                    prop_assert!(rig.live.is_standby());
                 }
                 Event::Wait => {
                     rig.now += Duration::from_secs(1);
                     rig.settle();
                 }
             }
+            if let Some(before) = before.filter(|_| is_ours) {
+                prop_assert_eq!(rig.shown(), before);
+            }
         }
+        if rig.live.is_standby() {
+            rig.take();
+        }
+        rig.take_rest(3);
         rig.audit();
         rig.audit();
         let mut table = rig.table.read().unwrap();

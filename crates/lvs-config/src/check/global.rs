@@ -6,6 +6,7 @@ use super::{Checker, is_relative_path};
 use crate::config::{BlockKind, Config, Forwarding, ServiceKind};
 use crate::diagnostic::Code;
 use crate::document::Path;
+use crate::interval::{HeartbeatTimes, Interval};
 use crate::value;
 
 /// The longest name of an interface or label: IFNAMSIZ less its final zero, linux/if.h.
@@ -132,18 +133,21 @@ impl Checker<'_> {
         }
         let (keepalive, deadtime) = (config.keepalive, config.deadtime);
         let blamed = ["deadtime", "keepalive"].into_iter().find(|key| self.is_set(GLOBAL, key));
-        if keepalive < 1 {
+        let used = config.heartbeat_times();
+        let is_long_enough = u64::try_from(keepalive.as_millis())
+            .is_ok_and(|millis| millis >= HeartbeatTimes::SHORTEST_KEEPALIVE);
+        if !is_long_enough {
+            let instead = shown(used.keepalive);
             self.at_key(
                 Code::KeepaliveZero,
                 GLOBAL,
                 "keepalive",
-                &format!(
-                    "keepalive is {keepalive}: heartbeats need at least a second between them"
-                ),
-                "set keepalive to 1 or more",
+                &format!("keepalive is {keepalive}: heartbeats need time between them"),
+                &format!("set keepalive to 1 or more; meanwhile it is taken for {instead}"),
             );
         }
-        if deadtime <= keepalive.max(0) {
+        if deadtime <= keepalive.max(Interval::from_secs(0)) {
+            let instead = shown(used.deadtime);
             self.at_key(
                 Code::DeadtimeShort,
                 GLOBAL,
@@ -152,9 +156,12 @@ impl Checker<'_> {
                     "deadtime ({deadtime}) must be longer than keepalive ({keepalive}): a living \
                      partner would be taken for dead"
                 ),
-                "set deadtime to three times keepalive or more",
+                &format!(
+                    "set deadtime to three times keepalive or more; meanwhile it is taken for \
+                     {instead}"
+                ),
             );
-        } else if blamed.is_some() && i64::from(deadtime) < 3 * i64::from(keepalive) {
+        } else if blamed.is_some() && deadtime.as_millis() < 3 * keepalive.as_millis() {
             self.at_key(
                 Code::DeadtimeTight,
                 GLOBAL,
@@ -301,6 +308,11 @@ impl Checker<'_> {
             );
         }
     }
+}
+
+/// Milliseconds as lvs.cf writes a time.
+fn shown(millis: u64) -> Interval {
+    Interval::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 impl Config {
