@@ -154,6 +154,11 @@ impl Exchange {
         &self.socket
     }
 
+    /// What has come, as far as it was looked at.
+    pub(crate) fn into_answer(self) -> Vec<u8> {
+        self.answer
+    }
+
     /// What it means that the time is over now.
     pub(crate) fn timed_out(&self, prepared: &Prepared) -> Failure {
         if !self.connected {

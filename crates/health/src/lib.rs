@@ -2,7 +2,8 @@
 //!
 //! [`recipe`] says what a check does, [`engine`] runs thousands of them on one epoll instance,
 //! [`state`] turns verdicts into up, down and weight without clock or I/O, and [`pool`] joins the
-//! three for a set of servers. [`wire`] is how a director and its pooled monitor talk.
+//! three for a set of servers. [`wire`] is how a director and its pooled monitor talk. [`trial`] runs
+//! one check once, for somebody who looks.
 
 pub mod engine;
 mod exchange;
@@ -16,4 +17,5 @@ mod recipes;
 pub mod regex;
 mod script;
 pub mod state;
+pub mod trial;
 pub mod wire;
