@@ -1,7 +1,8 @@
 //! Commands that look at a configuration file.
 
+use crate::system::{self, Finding, Pulse};
 use crate::{Failure, Outcome};
-use lvs_config::{Diagnostic, Parsed, Severity, SystemResolver};
+use lvs_config::{Config, Diagnostic, Parsed, SystemResolver};
 use std::path::Path;
 
 fn read(file: &Path) -> Result<(Vec<u8>, Parsed), Failure> {
@@ -13,17 +14,36 @@ fn read(file: &Path) -> Result<(Vec<u8>, Parsed), Failure> {
 
 /// Prints all diagnostics; fails when one of them is an error.
 pub(crate) fn check(file: &Path, json: bool) -> Outcome {
+    check_with(file, json, |_| Vec::new())
+}
+
+/// As [`check`], and looks at the machine as well. `pulse` is what pulse says, if it answers.
+pub(crate) fn check_system(
+    file: &Path,
+    json: bool,
+    pulse: impl FnOnce() -> Option<Pulse>,
+) -> Outcome {
+    check_with(file, json, |config| system::check(config, file, pulse()))
+}
+
+fn check_with(file: &Path, json: bool, look: impl FnOnce(&Config) -> Vec<Finding>) -> Outcome {
     let (bytes, parsed) = read(file)?;
     let name = file.display().to_string();
-    let count = |severity| parsed.diagnostics.iter().filter(|d| d.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let output = if json {
-        pretty(&parsed.diagnostics.iter().map(as_json).collect())
-    } else {
-        let shown = lvs_config::render(&parsed.diagnostics, &name, &bytes);
-        format!("{shown}{name}: {}\n", summary(errors, warnings))
+    let found = parsed.config.as_ref().map_or_else(|_| Vec::new(), look);
+    let count = |severity: &str| {
+        let in_file = parsed.diagnostics.iter().map(|d| d.severity.to_string());
+        let in_system = found.iter().map(|finding| finding.severity.as_str().to_owned());
+        in_file.chain(in_system).filter(|found| found == severity).count()
     };
-    if errors > 0 || parsed.config.is_err() {
+    let output = if json {
+        let in_file = parsed.diagnostics.iter().map(as_json);
+        pretty(&in_file.chain(found.iter().map(Finding::to_json)).collect())
+    } else {
+        let mut text = lvs_config::render(&parsed.diagnostics, &name, &bytes);
+        found.iter().for_each(|finding| finding.show(&mut text));
+        text + &format!("{name}: {}\n", summary(&count))
+    };
+    if count("error") > 0 || parsed.config.is_err() {
         return Err(Failure { output, message: String::new() });
     }
     Ok(output)
@@ -41,13 +61,18 @@ fn as_json(diagnostic: &Diagnostic) -> serde_json::Value {
     })
 }
 
-fn summary(errors: usize, warnings: usize) -> String {
-    let counted = |n: usize, what: &str| match n {
+/// How many there are of each severity; of notes only where there are any.
+fn summary(count: &impl Fn(&str) -> usize) -> String {
+    let counted = |what: &str| match count(what) {
         0 => format!("no {what}s"),
         1 => format!("1 {what}"),
         n => format!("{n} {what}s"),
     };
-    format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"))
+    let mut parts = vec![counted("error"), counted("warning")];
+    if count("note") > 0 {
+        parts.push(counted("note"));
+    }
+    parts.join(", ")
 }
 
 /// Prints the configuration in effect.

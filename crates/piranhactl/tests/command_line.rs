@@ -1,13 +1,13 @@
-//! What piranhactl prints and how it ends, without a running lvsd.
+//! What piranhactl prints and how it ends, without daemons or with such as say what they are told.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod common;
 
-use common::{Dir, command, finish, piranhactl};
+use common::{Dir, Run, command, finish, piranhactl};
 use std::{
     fs,
-    io::pipe,
+    io::{BufRead, BufReader, Write, pipe},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
@@ -148,7 +148,7 @@ fn as_nobody(dir: &Dir, command: Command) -> Command {
 
 #[test]
 fn command_lines_that_are_refused() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 16] = [
         (&[], "no command given; try piranhactl --help"),
         (&["frob"], "frob: no such command; try piranhactl --help"),
         (&["frob", "x"], "frob: no such command; try piranhactl --help"),
@@ -157,6 +157,10 @@ fn command_lines_that_are_refused() {
         (&["auto"], "auto takes one server: BLOCK/SERVER"),
         (&["check", "x"], "check takes no operand: x"),
         (&["reload", "x", "y"], "reload takes no operand: x y"),
+        (&["handover", "x"], "handover takes no operand: x"),
+        (&["check", "--system", "x"], "--system goes with check"),
+        (&["status", "--system"], "--system goes with check"),
+        (&["--system"], "--system goes with check"),
         (&["--frob", "check"], "bad argument --frob: unknown option"),
         (&["-x"], "bad argument -x: unknown option"),
         (&["check", "-c"], "bad argument -c: missing argument"),
@@ -170,27 +174,153 @@ fn command_lines_that_are_refused() {
 }
 
 #[test]
-fn without_lvsd() {
+fn without_daemons() {
     let dir = Dir::new("without");
-    let socket = dir.path().join("lvsd.sock").to_str().unwrap().to_owned();
-    // One that a killed lvsd has left behind.
-    let stale = dir.path().join("stale.sock").to_str().unwrap().to_owned();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    // One that a killed daemon has left behind, and one that never was.
+    let stale = path("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    for socket in [socket, stale] {
-        for words in [
-            &["status"][..],
-            &["status", "--json"],
-            &["up", "web/rs1"],
-            &["down", "web/rs1"],
-            &["auto", "web/rs1"],
-            &["reload"],
+    let (none, lvsd) = (path("none.sock"), "lvsd is not running, or listens elsewhere (--control)");
+    let pulse = "pulse is not running, or listens elsewhere (--pulse-control)";
+    for socket in [none, stale] {
+        let both = format!("{socket}: {lvsd}\npiranhactl: {socket}: {pulse}");
+        let lvsd = format!("{socket}: {lvsd}");
+        for (words, why) in [
+            (&["status"][..], &both),
+            (&["status", "--json"], &both),
+            (&["up", "web/rs1"], &lvsd),
+            (&["down", "web/rs1"], &lvsd),
+            (&["auto", "web/rs1"], &lvsd),
+            (&["reload"], &lvsd),
+            (&["handover"], &format!("{socket}: {pulse}")),
         ] {
-            let run = finish(command(words).args(["--control", &socket]));
+            let mut command = command(words);
+            let run = finish(command.args(["--control", &socket, "--pulse-control", &socket]));
             assert_eq!((run.status, run.stdout.as_str()), (1, ""), "{words:?}");
-            let why = "lvsd is not running, or listens elsewhere (--control)";
-            assert_eq!(run.stderr, format!("piranhactl: {socket}: {why}\n"), "{words:?}");
+            assert_eq!(run.stderr, format!("piranhactl: {why}\n"), "{words:?}");
         }
     }
+}
+
+/// Runs a command against daemons that give these answers; what it was, and what they were asked.
+fn with_daemons(words: &[&str], lvsd: Option<&str>, pulse: Option<&str>) -> (Run, Vec<String>) {
+    let dir =
+        Dir::new(&format!("daemons-{}-{}", words.join("-").replace('/', "-"), lvsd.is_some()));
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (sender, asked) = std::sync::mpsc::channel();
+    for (name, answer) in [("lvsd", lvsd), ("pulse", pulse)] {
+        let Some(answer) = answer.map(str::to_owned) else { continue };
+        let listener = std::os::unix::net::UnixListener::bind(path(name)).unwrap();
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                sender.send(format!("{name} {}", line.trim_end())).unwrap();
+                writeln!(stream, "{answer}").unwrap();
+            }
+        });
+    }
+    let mut command = command(words);
+    let run = finish(command.args(["--control", &path("lvsd"), "--pulse-control", &path("pulse")]));
+    (run, asked.try_iter().collect())
+}
+
+const LVSD: &str = r#"{"version":"1","pid":8,"file":"lvs.cf","serial_no":4,"uptime_s":5,"reload_error":null,"table_error":null,"standby":false,"virtual_servers":[]}"#;
+const PULSE: &str = r#"{"version":"1","pid":7,"file":"lvs.cf","serial_no":4,"service":"lvs","node":{"role":"backup","state":"inactive","since_ms":1,"reason":"started","able":true,"failure":null,"links_ok":true},"partner":{"state":"active","since_ms":null,"reason":null,"role":null,"able":null,"original":true,"heard_ms":100},"paths":[],"addresses":[],"child":null,"syncdaemon":null,"reload_error":null,"keepalive_ms":2000,"deadtime_ms":5000,"uptime_ms":5}"#;
+
+#[test]
+fn the_status_of_both_daemons() {
+    let (run, asked) = with_daemons(&["status"], Some(LVSD), Some(PULSE));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert_eq!(asked, [r#"pulse {"command":"status"}"#, r#"lvsd {"command":"status"}"#]);
+    for line in [
+        "this node  backup  inactive  0.0 s  started",
+        "lvsd 1, pid 8, lvs.cf (serial 4), up 5.0 s",
+    ] {
+        assert!(run.stdout.lines().any(|found| found == line), "{line}: {}", run.stdout);
+    }
+    assert!(!run.stdout.contains('\x1b'), "no terminal, no colour");
+
+    // On an inactive node lvsd need not run.
+    let (run, _) = with_daemons(&["status", "--json"], None, Some(PULSE));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(json["pulse"]["partner"]["state"], "active");
+    assert_eq!(json["virtual_servers"], serde_json::json!([]));
+    assert!(json["lvsd_error"].as_str().unwrap().contains("not running"), "{json}");
+
+    let active = PULSE.replace("inactive", "active");
+    let (run, _) = with_daemons(&["status"], None, Some(&active));
+    assert_eq!(run.status, 1);
+    assert!(run.stdout.contains("this node") && run.stderr.contains("lvsd is not running"));
+
+    // An lvsd that runs alone, and one that speaks another language.
+    let (run, _) = with_daemons(&["status"], Some(LVSD), None);
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert!(run.stdout.starts_with("pulse is not running"), "{}", run.stdout);
+    let (run, _) = with_daemons(&["status"], Some("{}"), Some(PULSE));
+    assert_eq!(run.status, 1);
+    assert!(run.stderr.contains("lvsd's answer is not understood"), "{}", run.stderr);
+}
+
+#[test]
+fn orders_go_where_they_belong() {
+    let done = Some(r#"{"ok":"done"}"#);
+    let refused = Some(r#"{"error":"not now"}"#);
+    let reload = r#"{"command":"reload"}"#;
+    let handover = r#"pulse {"command":"handover"}"#;
+    let cases: [(&str, _, _, &str, i32); 6] = [
+        ("reload", done, done, &format!("pulse {reload}"), 0),
+        ("reload", done, None, &format!("lvsd {reload}"), 0),
+        ("reload", done, refused, &format!("pulse {reload}"), 1),
+        ("reload", refused, None, &format!("lvsd {reload}"), 1),
+        ("handover", None, done, handover, 0),
+        ("handover", None, refused, handover, 1),
+    ];
+    for (command, lvsd, pulse, want, status) in cases {
+        let (run, asked) = with_daemons(&[command], lvsd, pulse);
+        assert_eq!(asked, [want], "{command}");
+        let said = match status {
+            0 => ("done\n", ""),
+            _ => ("", "piranhactl: not now\n"),
+        };
+        assert_eq!(
+            (run.status, run.stdout.as_str(), run.stderr.as_str()),
+            (status, said.0, said.1)
+        );
+    }
+}
+
+#[test]
+fn the_machine_is_looked_at_too() {
+    let dir = Dir::new("system");
+    let text = GOOD.replace("10.0.0.11", "192.0.2.1").replace("eth0:1", "nodevice9:1");
+    let file = dir.write("lvs.cf", &text);
+    let none = dir.path().join("none").to_str().unwrap().to_owned();
+    let run = finish(command(&["check", "--system", "-c", &file]).args(["--pulse-control", &none]));
+    assert_eq!((run.status, run.stderr.as_str()), (1, ""), "{}", run.stdout);
+    for words in
+        ["system: error: web: there is no interface nodevice9 [no-device]\n", "[no-role]\n"]
+    {
+        assert!(run.stdout.contains(words), "{words}: {}", run.stdout);
+    }
+    let words = ["check", "--system", "--json", "-c", &file, "--pulse-control", &none];
+    let run = piranhactl(&words);
+    let findings: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let of = |code: &str| {
+        let mut all = findings.as_array().unwrap().iter();
+        all.find(|finding| finding["code"] == code).unwrap().clone()
+    };
+    assert_eq!(of("no-device")["severity"], "error");
+    assert_eq!(of("no-device")["line"], serde_json::Value::Null);
+    assert_eq!(of("no-device")["now"], serde_json::json!([]));
+
+    // Without a configuration there is nothing to look for.
+    let bad = dir.write("bad.cf", "primary = 192.0.2.1\nkeepalve = 6\n");
+    let run = piranhactl(&["check", "--system", "-c", &bad]);
+    assert_eq!(run.status, 1);
+    assert!(!run.stdout.contains("system:"), "{}", run.stdout);
 }
 
 #[test]
@@ -199,15 +329,26 @@ fn help_names_every_command_and_option() {
     assert!(help.starts_with("Usage: piranhactl COMMAND [OPTION...]\n"), "{help}");
     let first_words: Vec<&str> =
         help.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    for command in ["check", "config", "status", "up", "down", "auto", "reload"] {
+    for command in
+        ["check", "config", "status", "handover", "up", "down", "drain", "auto", "reload"]
+    {
         assert!(first_words.contains(&command), "{command}: {help}");
         // It is a command indeed: whatever it lacks, it is not unknown.
-        let run = piranhactl(&[command, "-c", "/nonexistent", "--control", "/nonexistent"]);
+        let nowhere = ["-c", "/nonexistent", "--control", "/nonexistent"];
+        let run = finish(crate::command(&[command, "--pulse-control=/nonexistent"]).args(nowhere));
         assert_eq!(run.status, 1, "{command}");
         assert!(!run.stderr.contains("no such command"), "{}", run.stderr);
     }
-    let options = ["-c, --configfile=FILE", "--json", "--control=PATH", "--version", "-?, --help"];
-    for option in options.into_iter().chain(["--usage"]) {
+    for option in [
+        "-c, --configfile=FILE",
+        "--json",
+        "--system",
+        "--control=PATH",
+        "--pulse-control=PATH",
+        "--version",
+        "-?, --help",
+        "--usage",
+    ] {
         assert!(help.contains(&format!(" {option} ")), "{option}: {help}");
     }
     assert_eq!(piranhactl(&["-?"]).stdout, help);
