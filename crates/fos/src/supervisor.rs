@@ -17,14 +17,9 @@ use std::time::{Duration, Instant};
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 /// How long a child that has been asked to end may take for it.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long fos may take to end when it is told to, at most: every service may need its time. Who
-/// kills it before leaves services running, or half stopped.
-#[must_use]
-pub fn end_limit(services: usize) -> Duration {
-    let each = COMMAND_LIMIT + GRACE;
-    // The command that runs when the order comes is ended as well.
-    GRACE + GRACE + each * u32::try_from(services).unwrap_or(u32::MAX)
-}
+/// A fos that has not ended so long after it was told to hangs. It limits each service's commands itself
+/// ([`COMMAND_LIMIT`]): who kills it earlier leaves services running, or half stopped.
+pub const END_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// How long after a monitor that could not be started it is tried again.
 const RETRY: Duration = Duration::from_secs(10);

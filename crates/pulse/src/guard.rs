@@ -32,9 +32,8 @@ const LOCK: &str = "/run/piranha/pulse-guard.lock";
 const LONGEST: usize = 16 * 1024 * 1024;
 /// More than this much untaken means that the guard does not take anything.
 const UNTAKEN: usize = 4 * 1024 * 1024;
-/// How long lvsd may take to end, and fos, which stops services by their own scripts.
+/// How long lvsd may take to end.
 const LVSD_GRACE: Duration = Duration::from_millis(700);
-const FOS_GRACE: Duration = Duration::from_secs(30);
 /// How often it is looked whether they have.
 const LOOK: Duration = Duration::from_millis(10);
 /// Tries to take addresses down, and the time between them.
@@ -338,7 +337,7 @@ impl Watcher {
         let done = drop_addresses(held);
         log::error!("{why}: {}", described(held, &done));
         if let Some(process) = &held.child {
-            end(process, if held.table { LVSD_GRACE } else { FOS_GRACE });
+            end(process, if held.table { LVSD_GRACE } else { fos::supervisor::END_LIMIT });
         }
         held.drop_table();
         if done.is_ok() {

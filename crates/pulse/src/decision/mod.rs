@@ -150,14 +150,10 @@ pub fn step(state: State, event: Event, now: Millis) -> (State, Vec<Action>) {
     if state.phase == Phase::Gone {
         return (state, Vec::new());
     }
-    let late = state.deadline().is_some_and(|due| now > due + state.settings.keepalive);
-    let on_time = !late || event == Event::Time;
     let mut turn = Turn { state, now, actions: Vec::new() };
-    if late {
-        turn.forgive();
-    }
+    turn.notice_lateness(event == Event::Time);
     turn.take(event);
-    turn.settle(on_time);
+    turn.settle();
     (turn.state, turn.actions)
 }
 
@@ -198,22 +194,22 @@ impl Turn {
     }
 
     /// What follows from the state and the time, whatever the event was. A loop that was held up takes
-    /// in all that was said meanwhile before it takes over: on time is only `Event::Time` then.
-    fn settle(&mut self, on_time: bool) {
+    /// in all that was said meanwhile before it judges by the time.
+    fn settle(&mut self) {
         if matches!(self.state.phase, Phase::New | Phase::Gone) {
             return;
         }
-        self.limits();
-        self.watch_limits();
         self.obey_links();
-        self.notice_silence();
-        self.retry();
-        self.notice_refused_leave();
-        self.pursue_handover();
-        if on_time {
+        if !self.state.held_up {
+            self.limits();
+            self.watch_limits();
+            self.notice_silence();
+            self.retry();
+            self.notice_refused_leave();
+            self.pursue_handover();
             self.decide();
+            self.watch_partner();
         }
-        self.watch_partner();
         self.beat();
     }
 
@@ -231,9 +227,23 @@ impl Turn {
         }
     }
 
-    /// A loop that comes late does not blame the partner: its silence is measured anew, once.
-    fn forgive(&mut self) {
+    /// A loop that comes late does not blame others: what they did meanwhile is still to be read. Until
+    /// that is done, and `Event::Time` comes, nothing is judged by the time.
+    fn notice_lateness(&mut self, is_time: bool) {
+        let keepalive = self.state.settings.keepalive;
+        let late = self.state.deadline().map_or(0, |due| self.now.saturating_sub(due));
+        if late > keepalive && !self.state.held_up {
+            self.state.held_up = true;
+            self.forgive(late);
+        }
+        self.state.held_up &= !is_time;
+    }
+
+    /// The partner's silence is measured anew, once; the time that was lost does not count for what was
+    /// asked of the daemon.
+    fn forgive(&mut self, late: Millis) {
         let state = &mut self.state;
+        state.phase = state.phase.extended(late);
         if !state.forgiven && !state.partner.lost {
             state.forgiven = true;
             state.silence_from = self.now;

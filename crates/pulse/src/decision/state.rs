@@ -83,6 +83,17 @@ impl Phase {
         matches!(self, Phase::Activating { .. } | Phase::Active | Phase::HandingOver { .. })
     }
 
+    /// The same, with more time.
+    pub(super) fn extended(mut self, time: Millis) -> Phase {
+        if let Phase::Activating { limit }
+        | Phase::HandingOver { limit, .. }
+        | Phase::Stopping { limit, .. } = &mut self
+        {
+            *limit += time;
+        }
+        self
+    }
+
     fn limit(self) -> Option<Millis> {
         match self {
             Phase::Activating { limit }
@@ -132,6 +143,8 @@ pub struct State {
     pub(super) silence_from: Millis,
     /// A late loop has been taken into account; once in a silence.
     pub(super) forgiven: bool,
+    /// The loop has come late, and has not asked for the time since.
+    pub(super) held_up: bool,
     pub(super) arps_resent: Option<Millis>,
     /// A heartbeat of another service has been logged.
     pub(super) mismatch: bool,
@@ -160,6 +173,7 @@ impl State {
             send_at: now,
             silence_from: now,
             forgiven: false,
+            held_up: false,
             arps_resent: None,
             mismatch: false,
             partner: Partner::default(),
@@ -172,6 +186,9 @@ impl State {
     pub fn deadline(&self) -> Option<Millis> {
         if matches!(self.phase, Phase::New | Phase::Gone) {
             return None;
+        }
+        if self.held_up {
+            return Some(0);
         }
         let partner = self.settings.partner;
         let inactive = self.phase == Phase::Inactive;

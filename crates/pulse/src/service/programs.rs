@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// How long lvsd may take to end.
 pub(super) const LVSD_GRACE: Duration = Duration::from_secs(5);
-/// How long fos may take to end: it stops the node's services by their own scripts.
-const FOS_GRACE: Duration = Duration::from_secs(30);
 
 /// How programs are started.
 #[derive(Debug, Clone)]
@@ -62,7 +60,7 @@ impl Job {
     pub(super) fn grace(self) -> Duration {
         match self {
             Job::Lvsd | Job::LvsdStandby => LVSD_GRACE,
-            Job::FosActive | Job::FosMonitor => FOS_GRACE,
+            Job::FosActive | Job::FosMonitor => fos::supervisor::END_LIMIT,
         }
     }
 }

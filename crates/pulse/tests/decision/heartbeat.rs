@@ -254,8 +254,20 @@ fn a_late_loop_takes_in_what_has_come_before_it_takes_over() {
     let mut rig = Rig::inactive(Master);
     rig.now += 3 * DEADTIME;
     // All this has waited in the socket.
-    assert_does(&rig.hears(Word::Inactive, |_| {}), "send Inactive");
+    assert_does(&rig.hears(Word::Active, |_| {}), "send Inactive");
+    assert_does(&rig.hears(Word::Inactive, |_| {}), NOTHING);
+    assert!(rig.state().deadline().unwrap() <= rig.now);
     assert_does(&rig.hears(Word::Active, |_| {}), NOTHING);
     assert_does(&rig.does(pulse::decision::Event::Time), NOTHING);
     assert_eq!(rig.activity(), Activity::Inactive);
+}
+
+#[test]
+fn time_that_was_lost_does_not_count_for_the_daemon() {
+    let mut rig = Rig::inactive(Master);
+    rig.hears(Word::Inactive, |_| {});
+    rig.now += 60_000;
+    rig.does(pulse::decision::Event::Time);
+    assert_eq!(rig.activity(), Activity::Activating);
+    assert!(rig.passes(30_000).contains("lvs is not up after 30 seconds"));
 }

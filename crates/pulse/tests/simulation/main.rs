@@ -14,10 +14,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod checker;
+mod daemon;
 mod history;
 mod node;
 mod original;
 mod random;
+mod telling;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +85,7 @@ fn search(first: u64, end: u64) -> Option<u64> {
 #[test]
 fn histories_go_everywhere() {
     let seen = World::survey(0..50_000);
-    for (what, least) in world::SURVEY {
+    for (what, least) in telling::SURVEY {
         let count = seen.get(what).copied().unwrap_or(0);
         assert!(count >= least, "{what}: {count} times, not {least}; all: {seen:#?}");
     }

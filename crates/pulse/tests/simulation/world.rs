@@ -1,38 +1,17 @@
 //! The world of a pair: virtual time, a network, and faults.
 
-use crate::checker::{Checker, Clean, PROBE};
+use crate::checker::{Checker, Clean};
 use crate::history::{Fault, History, Kind};
 use crate::node::{Brain, News, Node, Pause, Service, What};
 use crate::original::{Deed, Original};
 use crate::random::Random;
-use pulse::decision::{Action, Event, Millis, Settings, State, step};
-use pulse::wire::{self, Message, Role, Word};
+use pulse::decision::{Event, Millis, Settings, State};
+use pulse::wire::{Message, Role, Word};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::ops::Range;
 
 /// A node that is in order settles within this time after the faults, limits and retries included.
 const PATIENCE: Millis = 150_000;
-
-/// What must have been met in 50000 histories, and how often.
-pub(crate) const SURVEY: [(&str, u32); 16] = [
-    ("backup inactive: activating", 10_000),
-    ("primary inactive: activating", 5_000),
-    ("partner dead: activating", 10_000),
-    ("no partner configured: activating", 100),
-    ("Forced active on startup", 500),
-    ("partner active: resending arps", 1_000),
-    ("partner active: deactivating", 1_000),
-    ("local link failure: deactivating", 500),
-    ("child failure: deactivating", 2_000),
-    ("handover: deactivating", 2_000),
-    ("handover cancelled", 200),
-    ("the partner is not prepared", 500),
-    ("nobody is active", 100),
-    ("performing service failover", 100),
-    ("PARTNER HAS TOLD US TO GO INACTIVE", 100),
-    ("gateway unavailable", 100),
-];
 
 struct Entry {
     at: Millis,
@@ -41,30 +20,33 @@ struct Entry {
     what: What,
 }
 
-struct Network {
+pub(crate) struct Network {
     /// By sender and path.
-    cut: [[bool; 2]; 2],
-    loss: u64,
-    slow: Millis,
+    pub(crate) cut: [[bool; 2]; 2],
+    /// Percent of all datagrams.
+    pub(crate) loss: u64,
+    /// Delays up to this.
+    pub(crate) slow: Millis,
+    /// All that was slow has come.
     calm: bool,
 }
 
 /// A history as it happens.
 pub(crate) struct World {
-    history: History,
-    chance: Random,
-    now: Millis,
-    nodes: [Node; 2],
-    network: Network,
+    pub(crate) history: History,
+    pub(crate) chance: Random,
+    pub(crate) now: Millis,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) network: Network,
     queue: Vec<Entry>,
     order: u32,
     /// Index of the next fault.
     next_fault: usize,
-    healed: bool,
+    pub(crate) healed: bool,
     edits: u32,
-    checker: Checker,
-    trace: Option<String>,
-    survey: Option<BTreeMap<&'static str, u32>>,
+    pub(crate) checker: Checker,
+    pub(crate) trace: Option<String>,
+    pub(crate) survey: Option<BTreeMap<&'static str, u32>>,
 }
 
 impl World {
@@ -209,7 +191,7 @@ impl World {
         }
     }
 
-    fn schedule(&mut self, delay: Millis, node: usize, what: What) {
+    pub(crate) fn schedule(&mut self, delay: Millis, node: usize, what: What) {
         self.order += 1;
         self.queue.push(Entry { at: self.now + delay, order: self.order, node, what });
     }
@@ -370,7 +352,7 @@ impl World {
         }
     }
 
-    fn fall(&mut self, node: usize) {
+    pub(crate) fn fall(&mut self, node: usize) {
         self.nodes[node].fall();
         self.checker.fell(node);
     }
@@ -551,200 +533,4 @@ impl World {
             }
         }
     }
-
-    // ---------------------------------------------------------------- the daemon
-
-    fn feed(&mut self, node: usize, event: Event) {
-        let it = &mut self.nodes[node];
-        if it.pause != Pause::No || !matches!(it.brain, Brain::Ours(_)) {
-            return;
-        }
-        let Brain::Ours(state) = std::mem::replace(&mut it.brain, Brain::None) else { return };
-        let told = self.trace.is_some().then(|| told(&event));
-        let (state, actions) = step(state, event, self.now);
-        let it = &mut self.nodes[node];
-        it.wake = state.deadline().map(|at| at + it.lateness);
-        it.brain = Brain::Ours(state);
-        if let Some(told) = told {
-            self.tell_step(node, &told, &actions);
-        }
-        for action in actions {
-            self.act(node, action);
-        }
-    }
-
-    fn act(&mut self, node: usize, action: Action) {
-        match action {
-            Action::Send(message) => self.send(node, &message),
-            Action::Activate => self.activate(node),
-            Action::Deactivate => self.deactivate(node),
-            Action::Prepare => self.prepare(node),
-            Action::Unprepare => {
-                self.nodes[node].generation += 1;
-                self.nodes[node].service = Service::Off;
-            }
-            Action::Restart | Action::ResendArps => {}
-            Action::StartMonitor => {
-                self.nodes[node].watch += 1;
-                self.nodes[node].monitoring = true;
-                let generation = self.nodes[node].watch;
-                self.schedule(300, node, What::Monitor { generation, misses: 0 });
-            }
-            Action::StopMonitor => {
-                self.nodes[node].watch += 1;
-                self.nodes[node].monitoring = false;
-            }
-            Action::ProbeGateway => {
-                let (generation, delay) = (self.nodes[node].watch, self.chance.range(5, PROBE));
-                self.schedule(delay, node, What::Gateway { generation });
-            }
-            Action::Log(_, words) => self.count(&words),
-            Action::Answer(..) => self.checker.answered(node),
-            Action::Exit(_) => {
-                if self.nodes[node].service != Service::Off {
-                    self.checker.break_rule("exits while something runs");
-                }
-                if self.checker.asked_of(node) {
-                    self.checker.break_rule("i: exits without an answer");
-                }
-                self.fall(node);
-            }
-        }
-    }
-
-    fn activate(&mut self, node: usize) {
-        let delay = match (self.nodes[node].service, self.history.standby_checks) {
-            (Service::Standby, _) | (_, true) => self.chance.range(1, 30),
-            _ => self.chance.range(20, 600),
-        };
-        let it = &mut self.nodes[node];
-        if !matches!(it.service, Service::Off | Service::Standby) || it.monitoring {
-            self.checker.break_rule("activates while something runs");
-            return;
-        }
-        it.service = Service::Starting;
-        it.addresses = self.history.hasty;
-        it.activations += 1;
-        it.generation += 1;
-        let generation = it.generation;
-        let never = std::mem::take(&mut it.never_ready);
-        let (delay, news) = if never { (10_000, News::Failed) } else { (delay, News::Loaded) };
-        self.schedule(delay, node, What::Service { generation, news });
-    }
-
-    fn deactivate(&mut self, node: usize) {
-        let Brain::Ours(state) = &self.nodes[node].brain else { return };
-        let reason = state.reason();
-        if reason.starts_with("handed over") || reason.starts_with("terminated") {
-            self.checker.leaves(node, &self.nodes, self.now);
-        }
-        let longest = match self.nodes[node].service {
-            Service::Off => 3,
-            _ if std::mem::take(&mut self.nodes[node].slow_stop) => 5_000,
-            _ => 300,
-        };
-        let delay = self.chance.range(longest / 3, longest);
-        let it = &mut self.nodes[node];
-        it.addresses = false;
-        it.service = Service::Stopping;
-        it.generation += 1;
-        let generation = it.generation;
-        self.schedule(delay, node, What::Service { generation, news: News::Stopped });
-    }
-
-    fn prepare(&mut self, node: usize) {
-        let longest = if self.history.standby_checks { 100 } else { 5_200 };
-        let delay = self.chance.range(longest / 20, longest);
-        let it = &mut self.nodes[node];
-        it.service = Service::Standby;
-        it.generation += 1;
-        let generation = it.generation;
-        if !std::mem::take(&mut it.never_ready) {
-            self.schedule(delay, node, What::Service { generation, news: News::Prepared });
-        } else if delay % 2 == 0 {
-            self.schedule(3_000, node, What::Service { generation, news: News::Failed });
-        } // else nothing is heard of it
-    }
-
-    fn send(&mut self, node: usize, message: &Message) {
-        let message = if self.history.on_the_wire {
-            wire::decode(&wire::encode(message)).unwrap()
-        } else {
-            message.clone()
-        };
-        for path in 0..self.history.paths {
-            let lost = self.network.cut[node][path]
-                || !self.nodes[node].carrier[path]
-                || (self.network.loss > 0 && self.chance.chance(self.network.loss));
-            if lost {
-                continue;
-            }
-            let longest = self.history.delay.max(self.network.slow);
-            let delay = self.chance.range(1, longest);
-            let copies = if self.network.slow > 0 && self.chance.chance(10) { 2 } else { 1 };
-            for copy in 0..copies {
-                let what = What::Datagram { path, message: message.clone() };
-                self.schedule(delay * (copy + 1) / copies, 1 - node, what);
-            }
-        }
-    }
-
-    // ---------------------------------------------------------------- telling
-
-    fn count(&mut self, words: &str) {
-        let Some(survey) = &mut self.survey else { return };
-        for (what, _) in SURVEY.iter().filter(|(what, _)| words.contains(what)) {
-            *survey.entry(what).or_default() += 1;
-        }
-    }
-
-    fn tell_of(&mut self, who: &str, what: &dyn std::fmt::Debug) {
-        if let Some(trace) = &mut self.trace {
-            let _ = writeln!(trace, "{:>7} {who:2} {what:?}", self.now - 1_000_000);
-        }
-    }
-
-    /// Routine is left out: a heartbeat that changes nothing, and one that is due.
-    fn tell_step(&mut self, node: usize, event: &str, actions: &[Action]) {
-        let Some(trace) = &mut self.trace else { return };
-        let Brain::Ours(state) = &self.nodes[node].brain else { return };
-        let idle = matches!(actions, [] | [Action::Send(_)]);
-        if idle && (event == "Time" || event.starts_with("hears")) {
-            return;
-        }
-        let who = ["A", "B"][node];
-        let activity = state.activity().as_str();
-        let _ = writeln!(trace, "{:>7} {who}  {event} => {activity}", self.now - 1_000_000);
-        for action in actions {
-            let _ = match action {
-                Action::Send(message) => writeln!(trace, "{:>14}says {}", "", shown(message)),
-                Action::Log(_, words) => writeln!(trace, "{:>14}\"{words}\"", ""),
-                other => writeln!(trace, "{:>14}{other:?}", ""),
-            };
-        }
-    }
-}
-
-fn told(event: &Event) -> String {
-    match event {
-        Event::Heartbeat(message) => format!("hears {}", shown(message)),
-        other => format!("{other:?}"),
-    }
-}
-
-fn shown(message: &Message) -> String {
-    let mut text = format!("{:?}", message.word);
-    if let Some(extra) = &message.extra {
-        let _ = write!(text, " #{} {:?}", extra.seq, extra.role);
-        let flags = [
-            (extra.able, "able"),
-            (extra.handing_over, "hands over"),
-            (extra.prepared, "prepared"),
-            (extra.leaving, "leaving"),
-        ];
-        for (_, flag) in flags.into_iter().filter(|(set, _)| *set) {
-            let _ = write!(text, ", {flag}");
-        }
-    }
-    text
 }
