@@ -6,11 +6,15 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 APT_UPDATED=
 apt_update() { [ -n "$APT_UPDATED" ] || { APT_UPDATED=1; apt-get -qq update >&2 </dev/null || true; }; }
 
-# ensure COMMAND:PACKAGE... : install the packages whose COMMAND is missing, saying so first.
+# ensure COMMAND:PACKAGE... : install the packages whose COMMAND is missing, saying so first. A path stands
+# for a file that must exist.
 ensure() {
   local need want=()
   for need; do
-    command -v "${need%%:*}" >/dev/null || want+=("${need#*:}")
+    case $need in
+      /*) [ -e "${need%%:*}" ];;
+      *) command -v "${need%%:*}" >/dev/null;;
+    esac || want+=("${need#*:}")
   done
   [ ${#want[@]} -gt 0 ] || return 0
   echo "${0##*/}: installing Debian packages: ${want[*]}" >&2
@@ -35,9 +39,13 @@ ensure_program() {
   return $status
 }
 
+# What building needs besides Rust: TLS is the system's.
+ensure_build() { ensure cc:build-essential pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev; }
+
 # What building and the laboratory need.
 ensure_lab() {
-  ensure cc:build-essential ip:iproute2 ipvsadm:ipvsadm iptables:iptables wget:wget curl:curl \
+  ensure_build
+  ensure ip:iproute2 ipvsadm:ipvsadm iptables:iptables wget:wget curl:curl \
     openssl:openssl logger:bsdutils
   ensure_program nginx nginx:nginx
 }

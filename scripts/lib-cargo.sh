@@ -5,7 +5,12 @@ command -v cargo >/dev/null || PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 
 # The tests that need a kernel with IPVS, a line each: PACKAGE TARGET DIRECTORY. They are the [[test]]
 # sections that say "test = false", so that a plain "cargo test" leaves them out.
-kernel_tests() {
+kernel_tests() { marked_tests crates/*/Cargo.toml tests/Cargo.toml; }
+
+# Those that need a browser, but no such kernel, likewise.
+browser_tests() { marked_tests tests/gui/Cargo.toml; }
+
+marked_tests() {
   awk '
     function flush() { if (target != "" && kernel) print package, target, directory; target = ""; kernel = 0 }
     FNR == 1 { flush(); section = ""; directory = FILENAME; sub("/Cargo.toml$", "", directory) }
@@ -14,7 +19,7 @@ kernel_tests() {
     section == "[package]" && $1 == "name" { package = quoted[2] }
     section == "[[test]]" && $1 == "name" { target = quoted[2] }
     section == "[[test]]" && /^test *= *false/ { kernel = 1 }
-    END { flush() }' crates/*/Cargo.toml tests/Cargo.toml
+    END { flush() }' "$@"
 }
 
 target_directory() {

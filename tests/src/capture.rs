@@ -18,6 +18,8 @@ use nix::{
     },
 };
 
+use socket2::{SockFilter, SockRef};
+
 use crate::board::{Board, TimedOut};
 
 /// An Ethernet frame, sent or received.
@@ -145,6 +147,56 @@ impl fmt::Debug for Frame {
     }
 }
 
+/// Which frames to collect. What else passes by costs nothing: the kernel sorts it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// All.
+    Any,
+    /// ARP packets.
+    Arp,
+    /// UDP datagrams over IPv4 to this port.
+    Udp(u16),
+    /// IPv4 packets of this protocol: 112 VRRP.
+    Ipv4(u8),
+}
+
+impl Kind {
+    /// The filter as a classic BPF program (linux/filter.h).
+    fn program(self) -> Vec<SockFilter> {
+        const LOAD_HALF: u16 = 0x28;
+        const LOAD_BYTE: u16 = 0x30;
+        const LOAD_HALF_INDEXED: u16 = 0x48;
+        /// X becomes the length of the IPv4 header at this place.
+        const LOAD_HEADER_LENGTH: u16 = 0xb1;
+        const JUMP_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        let is_ipv4 = [(LOAD_HALF, 12), (JUMP_EQUAL, u32::from(IPV4))];
+        let mut lines = match self {
+            Self::Any => return Vec::new(),
+            Self::Arp => vec![(LOAD_HALF, 12), (JUMP_EQUAL, u32::from(ARP))],
+            Self::Ipv4(protocol) => {
+                [&is_ipv4[..], &[(LOAD_BYTE, 23), (JUMP_EQUAL, protocol.into())]].concat()
+            }
+            Self::Udp(port) => {
+                let is_udp = [(LOAD_BYTE, 23), (JUMP_EQUAL, 17)];
+                let port = [(LOAD_HALF_INDEXED, 14 + 2), (JUMP_EQUAL, port.into())];
+                [&is_ipv4[..], &is_udp, &[(LOAD_HEADER_LENGTH, 14)], &port].concat()
+            }
+        };
+        lines.extend([(RETURN, u32::MAX), (RETURN, 0)]);
+        // Any difference leads to the last line, which drops.
+        let last = lines.len() - 1;
+        let line = |(at, (code, value)): (usize, &(u16, u32))| match *code {
+            JUMP_EQUAL => {
+                let skipped = u8::try_from(last - at - 1).unwrap_or(u8::MAX);
+                SockFilter::new(JUMP_EQUAL, 0, skipped, *value)
+            }
+            code => SockFilter::new(code, 0, 0, *value),
+        };
+        lines.iter().enumerate().map(line).collect()
+    }
+}
+
 /// Collects the frames of an interface until it is dropped.
 #[derive(Debug)]
 pub struct Capture {
@@ -155,7 +207,7 @@ pub struct Capture {
 
 impl Capture {
     /// To be called on the node.
-    pub(crate) fn start(nic: &str) -> io::Result<Self> {
+    pub(crate) fn start(nic: &str, kind: Kind) -> io::Result<Self> {
         let index = if_nametoindex(nic)?;
         // Not bound to the interface, as nix has no way to name one; the others are sorted out.
         let packets = socket(
@@ -164,6 +216,12 @@ impl Capture {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
             SockProtocol::EthAll,
         )?;
+        let filter = kind.program();
+        if !filter.is_empty() {
+            SockRef::from(&packets).attach_filter(&filter)?;
+            // What came before the filter was there.
+            while recvfrom::<LinkAddr>(packets.as_raw_fd(), &mut [0; 1]).is_ok() {}
+        }
         let frames = Arc::new(Board::default());
         let end = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
         let (board, ended) = (Arc::clone(&frames), Arc::clone(&end));

@@ -39,7 +39,11 @@
 //! - [`Node::get`]: a plain HTTP request. [`Site::spread`]: which server answered how often.
 //! - [`Node::table`], [`Node::wait_table`]: the kernel's IPVS table. [`Node::syslog`]: what the
 //!   programs of a node sent to syslog. [`Node::capture`]: the frames on one of its interfaces.
-//! - [`Node::unplug`], [`Node::isolate`], [`Node::kill_all`]: a cable, a partition, a crash.
+//! - [`Node::prober`]: a new connection every millisecond, and the longest gap between two answers;
+//!   [`Node::flow`]: a connection that lasts. [`Lab::watch_addresses`]: which node had which address,
+//!   and whether ever two had the same. [`Node::original`]: a scripted original pulse as partner.
+//! - [`Node::unplug`], [`Node::isolate`], [`Node::cut_off`], [`Node::kill_all`]: a cable, a partition, a
+//!   power failure as others see it, a crash.
 //!
 //! # Habits
 //!
@@ -58,12 +62,15 @@
 
 #![allow(clippy::panic, reason = "a laboratory that cannot be set up fails its test at once")]
 
+mod addresses;
 mod board;
 mod capture;
 mod http;
 mod https;
 mod namespace;
 mod node;
+mod original;
+mod probe;
 mod process;
 mod site;
 mod syslog;
@@ -74,11 +81,14 @@ mod world;
 
 use std::time::Duration;
 
+pub use addresses::{AddressEvent, AddressWatch};
 pub use board::TimedOut;
-pub use capture::{Arp, Capture, Frame, Udp};
+pub use capture::{Arp, Capture, Frame, Kind, Udp};
 pub use http::Response;
 pub use https::Nginx;
 pub use node::{Node, NodeBuilder};
+pub use original::{Heard, Original, Rank};
+pub use probe::{Counts, Flow, NameServer, Prober};
 pub use process::{Line, Program, Running, Stream};
 pub use site::{Method, Site, direct_site, nat_site, tunnel_site};
 pub use syslog::{Syslog, SyslogLine};

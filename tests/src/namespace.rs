@@ -75,6 +75,12 @@ impl Namespace {
         format!("/proc/{}/fd/{}", getpid(), self.net.as_raw_fd())
     }
 
+    /// Its descriptor, for netlink messages that name a network so.
+    pub(crate) fn descriptor(&self) -> i32 {
+        use std::os::fd::AsRawFd;
+        self.net.as_raw_fd()
+    }
+
     /// The number by which the kernel tells network namespaces apart (`/proc/PID/ns/net`).
     pub(crate) fn inode(&self) -> io::Result<u64> {
         Ok(self.net.metadata()?.ino())

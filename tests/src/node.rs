@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     TimedOut,
-    capture::Capture,
+    capture::{Capture, Kind},
     namespace::{Mount, Namespace, kill_processes_in, processes_in},
     process::{Program, Running, run_ip, run_with_input},
     syslog::Syslog,
@@ -362,6 +362,21 @@ impl Node {
         run_ip(&self.0.switch, &format!("link set {port} master {segment}\n"));
     }
 
+    /// Cuts all NICs off at once, without their noticing: as a power failure looks from outside.
+    #[track_caller]
+    pub fn cut_off(&self) {
+        let line = |port: &Port| format!("link set {} nomaster\n", port.port);
+        run_ip(&self.0.switch, &self.0.ports.iter().map(line).collect::<String>());
+    }
+
+    /// Ends what [`Node::cut_off`] began.
+    #[track_caller]
+    pub fn reconnect(&self) {
+        let line =
+            |Port { port, segment, .. }: &Port| format!("link set {port} master {segment}\n");
+        run_ip(&self.0.switch, &self.0.ports.iter().map(line).collect::<String>());
+    }
+
     /// The processes on this node, daemons included.
     #[track_caller]
     #[must_use]
@@ -387,7 +402,14 @@ impl Node {
     #[track_caller]
     #[must_use = "frames are collected until it is dropped"]
     pub fn capture(&self, nic: &str) -> Capture {
-        self.enter(|| Capture::start(nic))
+        self.capture_only(nic, Kind::Any)
+    }
+
+    /// The same with frames of one kind alone.
+    #[track_caller]
+    #[must_use = "frames are collected until it is dropped"]
+    pub fn capture_only(&self, nic: &str, kind: Kind) -> Capture {
+        self.enter(|| Capture::start(nic, kind))
             .unwrap_or_else(|e| panic!("{}: cannot capture on {nic}: {e}", self.0.name))
     }
 

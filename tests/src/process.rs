@@ -60,12 +60,17 @@ impl From<Command> for Program {
 impl Program {
     /// Ready to be started there, in a process group of its own, with nothing on its stdin.
     pub(crate) fn in_namespace(self, namespace: &Namespace) -> Command {
+        let mut command = self.on_its_own();
+        namespace.confine(&mut command);
+        command
+    }
+
+    fn on_its_own(self) -> Command {
         let mut command = self.0;
         if !command.get_envs().any(|(key, _)| key == "PATH") {
             command.env("PATH", search_path());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        namespace.confine(&mut command);
         command
     }
 }
@@ -176,6 +181,12 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
+    /// Starts a program on this machine itself, outside of any node: what needs no kernel of its own.
+    #[track_caller]
+    pub fn here(program: impl Into<Program>) -> Self {
+        Self::start("here", program.into().on_its_own())
+    }
+
     #[track_caller]
     pub(crate) fn start(node: &str, mut command: Command) -> Self {
         let name = format!("{node}: {}", command.get_program().to_string_lossy());

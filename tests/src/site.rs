@@ -3,7 +3,7 @@
 //! | what                | address                    |
 //! |---------------------|----------------------------|
 //! | client              | 172.16.0.10 (NAT), 10.0.0.10 |
-//! | directors d1, d2, … | eth0 172.16.0.11, … and eth1 10.0.0.11, … (NAT); eth0 10.0.0.11, … |
+//! | directors d1, d2, … | eth0 172.16.0.11, … and eth1 10.0.0.11, … (NAT); eth0 10.0.0.11, … and eth1 192.168.0.11, … |
 //! | real servers rs1, … | 10.0.0.21, …               |
 //! | virtual address     | 172.16.0.100 (NAT), 10.0.0.100 |
 //! | gateway of the real servers | 10.0.0.254 (NAT)   |
@@ -22,11 +22,11 @@ pub enum Method {
     /// Masquerading (`ipvsadm -m`): two segments, `wan` and `lan`; the way back leads through the
     /// director, 10.0.0.254.
     Nat,
-    /// Direct routing (`ipvsadm -g`): one segment, `lan`; the servers carry the virtual address on
-    /// `lo` and keep silent about it.
+    /// Direct routing (`ipvsadm -g`): one segment, `lan`, and `private` between the directors; the
+    /// servers carry the virtual address on `lo` and keep silent about it.
     Direct,
-    /// IP in IP (`ipvsadm -i`): one segment, `lan`; the servers carry the virtual address on
-    /// `tunl0`.
+    /// IP in IP (`ipvsadm -i`): segments as for direct routing; the servers carry the virtual
+    /// address on `tunl0`.
     Tunnel,
 }
 
@@ -35,7 +35,7 @@ pub enum Method {
 pub struct Site {
     /// Sends the requests.
     pub client: Node,
-    /// d1, d2, …; each with `/etc/sysconfig/ha` for itself.
+    /// d1, d2, …; each with `/etc/sysconfig/ha` and `/dev/shm` (named semaphores) for itself.
     pub directors: Vec<Node>,
     /// rs1, rs2, …
     pub servers: Vec<Node>,
@@ -154,14 +154,17 @@ impl Site {
 }
 
 fn director(lab: &Lab, method: Method, number: usize) -> Node {
-    let node = lab.node(&format!("d{number}")).private("/etc/sysconfig/ha");
+    let node = lab.node(&format!("d{number}")).private("/etc/sysconfig/ha").private("/dev/shm");
     let inside = format!("10.0.0.1{number}/24");
     let node = match method {
         Method::Nat => {
             let outside = format!("172.16.0.1{number}/24");
             node.nic("eth0", "wan", &[&outside]).nic("eth1", "lan", &[&inside])
         }
-        Method::Direct | Method::Tunnel => node.nic("eth0", "lan", &[&inside]),
+        Method::Direct | Method::Tunnel => {
+            let between = format!("192.168.0.1{number}/24");
+            node.nic("eth0", "lan", &[&inside]).nic("eth1", "private", &[&between])
+        }
     };
     node.sysctl("net.ipv4.ip_forward", 1)
         // Where client and server share a segment, a redirect would lead around the director.

@@ -168,20 +168,20 @@ fn lvsd_is_led_through_all_it_can_be() {
     rig.service.wish(Wish::Nothing);
     rig.until("it ends", |rig| rig.service.at_rest());
     assert!(!rig.service.has_loaded(vip));
-    rig.service.wish(Wish::Standby);
+    rig.service.wish(Wish::Standby { early: false });
     rig.until("it runs", |rig| rig.service.status().is_some());
     let standby = rig.pid();
     rig.wish(Wish::Serve, &News::Loaded);
     assert_eq!((rig.pid(), rig.state().as_str()), (standby, "running"));
     // Back, and forth again while it is on its way back.
-    rig.service.wish(Wish::Standby);
+    rig.service.wish(Wish::Standby { early: false });
     rig.until("it is back", |rig| rig.service.at_rest());
     assert!(!rig.service.has_table() && !rig.service.has_loaded(vip));
     rig.wish(Wish::Serve, &News::Loaded);
-    rig.service.wish(Wish::Standby);
+    rig.service.wish(Wish::Standby { early: false });
     rig.service.advance(&rig.poller, 1, Instant::now());
     rig.wish(Wish::Serve, &News::Loaded);
-    rig.service.wish(Wish::Standby);
+    rig.service.wish(Wish::Standby { early: false });
     rig.until("it is back", |rig| rig.service.at_rest());
     // Prepared without the table, with it, and then serving at once.
     rig.wish(Wish::Prepare { early: false }, &News::Prepared);
@@ -189,13 +189,21 @@ fn lvsd_is_led_through_all_it_can_be() {
     rig.wish(Wish::Prepare { early: true }, &News::Prepared);
     assert!(rig.service.has_table() && rig.state() == "prepared");
     rig.wish(Wish::Serve, &News::Loaded);
+    // A standby that may have its table keeps it, and gets it when it has none.
+    rig.service.wish(Wish::Standby { early: true });
+    assert!(rig.service.at_rest() && rig.service.has_table() && rig.state() == "prepared");
+    rig.service.wish(Wish::Standby { early: false });
+    rig.until("it is back", |rig| rig.service.at_rest());
+    rig.service.wish(Wish::Standby { early: true });
+    rig.until("it has its table", |rig| rig.service.is_loaded() && rig.service.at_rest());
+    rig.wish(Wish::Serve, &News::Loaded);
     assert_eq!(rig.pid(), standby, "all of it one process");
     kill(Pid::from_raw(standby), Signal::SIGKILL).unwrap();
     rig.until("it fails", |rig| rig.news.len() == 2);
     let words = format!("Child process {standby} terminated with signal 9");
     assert_eq!(rig.news[1], News::Failed(words));
     // A standby that dies is started again, without a failure of the node.
-    rig.service.wish(Wish::Standby);
+    rig.service.wish(Wish::Standby { early: true });
     rig.until("it waits", |rig| rig.service.status().is_some());
     let (first, before) = (rig.pid(), rig.news.len());
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
@@ -208,7 +216,7 @@ fn lvsd_is_led_through_all_it_can_be() {
     let mut rig = Rig::new(&dir.0, &script(&dir.0, "old"));
     rig.wish(Wish::Prepare { early: true }, &News::Prepared);
     rig.wish(Wish::Serve, &News::Loaded);
-    rig.service.wish(Wish::Standby);
+    rig.service.wish(Wish::Standby { early: false });
     rig.until("it is asked to end, and no standby comes", |rig| {
         rig.service.at_rest() && rig.service.status().is_none()
     });

@@ -66,7 +66,17 @@ impl Node {
     /// What runs on an inactive node.
     pub(super) fn wish_at_rest(&self) -> Wish {
         let leaving = self.state.as_ref().is_some_and(|s| s.activity() == Activity::Leaving);
-        if self.setup.standby_checks && !leaving { Wish::Standby } else { Wish::Nothing }
+        match self.setup.standby_checks && !leaving {
+            true => Wish::Standby { early: self.may_load_early() },
+            false => Wish::Nothing,
+        }
+    }
+
+    /// Whether lvsd's table may be loaded before the addresses are here. One that leads to this very
+    /// node could take up traffic before its time: a director may be a real server of the other one.
+    fn may_load_early(&self) -> bool {
+        let mirror = self.net.mirror();
+        !self.setup.servers.iter().any(|server| mirror.bears(*server))
     }
 
     fn activate(&mut self) {
@@ -107,9 +117,7 @@ impl Node {
     }
 
     fn prepare(&mut self) {
-        // A table that leads to this very node could take up traffic before its time.
-        let mirror = self.net.mirror();
-        let early = !self.setup.servers.iter().any(|server| mirror.bears(*server));
+        let early = self.may_load_early();
         self.service.wish(Wish::Prepare { early });
     }
 

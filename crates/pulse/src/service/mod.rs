@@ -41,11 +41,15 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 pub enum Wish {
     /// Nothing.
     Nothing,
-    /// lvsd that checks the servers and leaves the table alone.
-    Standby,
-    /// The same, and its table loaded beforehand where `early` allows it: no address leads to it yet.
-    Prepare {
+    /// lvsd that checks the servers. Its table is loaded where `early` allows it, although no address
+    /// leads to it yet; else it is left alone.
+    Standby {
         /// The table may be loaded before the addresses are here.
+        early: bool,
+    },
+    /// The same, and it is told when there is no more to prepare.
+    Prepare {
+        /// As for a standby.
         early: bool,
     },
     /// lvsd with its table loaded.
@@ -103,6 +107,8 @@ pub struct Service {
     news: Vec<News>,
     /// That the wish has come true has been reported.
     reported: bool,
+    /// An lvsd that failed has left its table behind.
+    flush_due: bool,
     /// lvs.cf has changed while lvsd started.
     reload_later: bool,
     /// This lvsd does not know `--standby`.
@@ -125,6 +131,7 @@ impl Service {
             loaded: HashSet::new(),
             news: Vec::new(),
             reported: false,
+            flush_due: false,
             reload_later: false,
             cold: false,
             not_before: None,
@@ -138,13 +145,16 @@ impl Service {
         &self.inbox
     }
 
-    /// Says what is to run from now on.
+    /// Says what is to run from now on. After a failure: when the addresses are down.
     pub fn wish(&mut self, wish: Wish) {
+        if std::mem::take(&mut self.flush_due) {
+            change_table(&[Change::Flush]);
+        }
         if self.wish != wish {
             self.wish = wish;
             self.news.clear();
             self.reported = false;
-            if wish != Wish::Standby {
+            if !matches!(wish, Wish::Standby { .. }) {
                 self.not_before = None;
             }
         }
@@ -173,7 +183,13 @@ impl Service {
         match &self.running {
             None => true,
             Some(running) => match self.wish {
-                Wish::Standby => matches!(running.stage, Stage::Waiting { .. }),
+                Wish::Standby { early } => match running.stage {
+                    Stage::Waiting { .. } => true,
+                    Stage::Loading { .. } | Stage::Running => {
+                        early && running.job == Job::LvsdStandby && !running.child.is_ending()
+                    }
+                    Stage::Parking { .. } => false,
+                },
                 Wish::FosMonitor => running.job == Job::FosMonitor,
                 _ => false,
             },
@@ -205,7 +221,7 @@ impl Service {
             (false, _, Stage::Waiting { .. } | Stage::Parking { .. }) => "standby",
             (false, _, Stage::Loading { .. }) => "loading",
             (false, _, Stage::Running) => match self.wish {
-                Wish::Prepare { .. } => "prepared",
+                Wish::Standby { .. } | Wish::Prepare { .. } => "prepared",
                 _ => "running",
             },
         };
@@ -333,7 +349,13 @@ impl Service {
         self.loaded.clear();
         let told = running.child.is_ending();
         if flush && !(told && how.success()) {
-            change_table(&[Change::Flush]);
+            if !told && self.wish == Wish::Serve {
+                // The addresses are still up: without its table, this node would refuse clients and
+                // reset their connections, which the partner is about to serve.
+                self.flush_due = true;
+            } else {
+                change_table(&[Change::Flush]);
+            }
         }
         if told {
             log::debug!("Child process {pid} {how}");
@@ -341,14 +363,16 @@ impl Service {
         }
         let words = format!("Child process {pid} {how}");
         match self.wish {
-            Wish::Standby | Wish::Prepare { .. } | Wish::Serve if running.is_ignorant(how) => {
+            Wish::Standby { .. } | Wish::Prepare { .. } | Wish::Serve
+                if running.is_ignorant(how) =>
+            {
                 log::warn!(
                     "{words}, before it reported anything (an older lvsd, without --standby?): it \
                      is started at activation"
                 );
                 self.cold = true;
             }
-            Wish::Standby => {
+            Wish::Standby { .. } => {
                 log::error!("{words}");
                 self.wait(now);
             }
@@ -392,16 +416,29 @@ impl Service {
             (Job::LvsdStandby, Stage::Waiting { .. } | Stage::Parking { .. }, Wish::Serve) => {
                 self.take_table(now);
             }
-            (Job::LvsdStandby, Stage::Waiting { ready: true }, Wish::Prepare { early: true }) => {
-                self.take_table(now);
-            }
-            (Job::LvsdStandby, Stage::Waiting { .. }, Wish::Standby | Wish::Prepare { .. })
-            | (Job::LvsdStandby, Stage::Parking { .. }, Wish::Standby | Wish::Prepare { .. })
+            (
+                Job::LvsdStandby,
+                Stage::Waiting { ready: true },
+                Wish::Standby { early: true } | Wish::Prepare { early: true },
+            ) => self.take_table(now),
+            (
+                Job::LvsdStandby,
+                Stage::Waiting { .. } | Stage::Parking { .. },
+                Wish::Standby { .. } | Wish::Prepare { .. },
+            )
+            | (
+                Job::LvsdStandby,
+                Stage::Loading { .. } | Stage::Running,
+                Wish::Standby { early: true } | Wish::Prepare { .. },
+            )
             | (Job::Lvsd | Job::LvsdStandby, Stage::Loading { .. } | Stage::Running, Wish::Serve)
-            | (Job::LvsdStandby, Stage::Loading { .. } | Stage::Running, Wish::Prepare { .. })
             | (Job::FosActive, _, Wish::FosActive)
             | (Job::FosMonitor, _, Wish::FosMonitor) => {}
-            (Job::LvsdStandby, Stage::Loading { .. } | Stage::Running, Wish::Standby) => {
+            (
+                Job::LvsdStandby,
+                Stage::Loading { .. } | Stage::Running,
+                Wish::Standby { early: false },
+            ) => {
                 kill_one(&running.child, Signal::SIGUSR2);
                 running.stage = Stage::Parking { until: now + PARK_LIMIT };
                 self.loaded.clear();
@@ -427,7 +464,12 @@ impl Service {
                     format!("lvsd did not report a loaded table within {seconds} s: it is killed");
                 running.child.kill();
                 self.semaphore = None;
-                self.fail(words);
+                if matches!(self.wish, Wish::Standby { .. }) {
+                    log::error!("{words}");
+                    self.wait(now);
+                } else {
+                    self.fail(words);
+                }
             }
             Stage::Parking { until } if until <= now => {
                 log::error!("lvsd does not go back to standby: it is started again");
@@ -464,8 +506,8 @@ impl Service {
     fn start(&mut self, poller: &Poller, token: u64, now: Instant) {
         let job = match self.wish {
             Wish::Nothing => return,
-            Wish::Standby | Wish::Prepare { .. } if self.cold => return,
-            Wish::Standby | Wish::Prepare { .. } => Job::LvsdStandby,
+            Wish::Standby { .. } | Wish::Prepare { .. } if self.cold => return,
+            Wish::Standby { .. } | Wish::Prepare { .. } => Job::LvsdStandby,
             Wish::Serve => Job::Lvsd,
             Wish::FosActive => Job::FosActive,
             Wish::FosMonitor => Job::FosMonitor,
@@ -485,7 +527,7 @@ impl Service {
             Ok(started) => self.running = Some(Running::new(job, started, now)),
             Err(error) => {
                 self.semaphore = None;
-                if self.wish == Wish::Standby {
+                if matches!(self.wish, Wish::Standby { .. }) {
                     log::error!("{error}");
                     self.wait(now);
                 } else {
