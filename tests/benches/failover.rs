@@ -24,7 +24,7 @@ const DEADTIME: u32 = 3 * KEEPALIVE + KEEPALIVE * 156 / 256;
 /// Seconds between the checks of a server.
 const INTERVAL: u32 = 60;
 /// How often each trouble is made.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// When something is taken to hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -34,15 +34,11 @@ fn main() -> Result<()> {
     lab::require_ipvs();
     let sizes = sizes()?;
     let mut table = Vec::new();
-    let only = std::env::var("BENCH_ONLY").ok();
     for director in [
         &Ours { standby_checks: true } as &dyn Director,
         &Ours { standby_checks: false },
         &Keepalived,
     ] {
-        if only.as_deref().is_some_and(|o| o != director.name()) {
-            continue;
-        }
         for addresses in &sizes {
             eprintln!("{}, {addresses} addresses", director.name());
             table.push((director.name(), *addresses, measure(director, *addresses)?));
@@ -188,7 +184,7 @@ impl Director for Ours {
         }
         // A server counts when its first check has passed.
         let up = || ask(node, "lvsd", "status").map(|text| text.matches("\"up\":true").count());
-        !self.standby_checks || up() == usize::try_from(SERVERS).ok()
+        !self.standby_checks || (up() == usize::try_from(SERVERS).ok() && rows(node) == SERVERS)
     }
 
     fn stop(&self, node: &Node) -> Result<()> {

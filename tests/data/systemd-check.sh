@@ -1,5 +1,5 @@
 #!/bin/bash
-# pulse as a service of systemd. Run by scripts/test on a Debian that scripts/systemd-guest has booted,
+# pulse and the web page as services of systemd. Run by scripts/test on a Debian that scripts/systemd-guest has booted,
 # with the suite installed and nothing started. A line for each check, and the journal when one fails.
 set -u
 export SYSTEMD_PAGER= SYSTEMD_COLORS=0
@@ -14,7 +14,7 @@ check() {
   else
     failed=1
     echo "NOT OK  $text: $*"; sed 's/^/        /' /tmp/said
-    journalctl --no-pager -n 40 -u pulse | sed 's/^/        /'
+    journalctl --no-pager -n 40 -u pulse -u piranha-gui | sed 's/^/        /'
   fi
 }
 # eventually COMMAND... : until it succeeds, for 30 s.
@@ -24,7 +24,7 @@ eventually() {
 }
 not() { ! "$@"; }
 is() { [ "$1" = "$2" ] || { echo "'$1', not '$2'"; return 1; }; }
-show() { systemctl show -P "$1" pulse; }
+show() { systemctl show -P "$1" "${2:-pulse}"; }
 has_address() { ip -oneline -4 addr | grep -q " $1/"; }
 logged() { journalctl --no-pager -o cat -t "$1" | grep -qF "$2"; }
 nothing_runs() { not pgrep -l 'pulse|lvsd|nanny'; }
@@ -100,6 +100,87 @@ cp /tmp/good.cf $CONFIG
 check "it is tried again, and succeeds now" eventually serves
 systemctl stop pulse
 
+echo "# the web page"
+GUI=piranha-gui
+# answers PATH STATUS [HEADER] : what the page says to a request.
+answers() {
+  local status
+  exec 5<>/dev/tcp/127.0.0.1/3636 || return 1
+  printf 'GET %s HTTP/1.0\r\n%s\r\n' "$1" "${3:+$3$'\r\n'}" >&5
+  read -r _ status _ <&5; cat <&5 >/tmp/page
+  exec 5>&-
+  is "$status" "$2"
+}
+login() { answers "$1" 200 "Authorization: Basic $(printf 'piranha:secret' | base64)"; }
+page_says() { login "$1" && grep -q "$2" /tmp/page; }
+owner() { stat -c '%U:%G %a' "$1"; }
+check "it is not enabled by itself" not systemctl -q is-enabled $GUI
+# Debian has another group 60: the next free number then.
+check "there is its user, with a group of its own" is "$(id -gn piranha):$(id -u piranha)" "piranha:$(id -g piranha)"
+rm -r /var/lib/piranha /var/log/piranha
+check "start" systemctl start $GUI
+check "its directories are there" is "$(owner /var/lib/piranha) $(owner /var/lib/piranha/history) $(owner /var/log/piranha)" \
+  "piranha:piranha 755 piranha:piranha 2770 piranha:piranha 750"
+check "it is the user piranha" is "$(ps -o user= -p "$(show MainPID $GUI)")" piranha
+check "with no rights of root" is "$(sed -n 's/^Cap\(Eff\|Prm\|Amb\):\t*0*/\1/p' "/proc/$(show MainPID $GUI)/status")" $'Prm\nEff\nAmb'
+check "the password is asked for" answers /secure/ 401
+check "setting one" sh -c 'echo secret | piranha-passwd'
+check "it lets in, without a restart" login /secure/control
+check "a wrong one does not" answers /secure/control 401 "Authorization: Basic $(printf 'piranha:wrong' | base64)"
+check "pulse does not run" page_says /secure/control "pulse is not running"
+systemctl start pulse
+check "pulse is asked" eventually page_says /secure/control 'class="state up">active<'
+check "lvsd too" eventually page_says /secure/metrics 'piranha_up{daemon="lvsd"} 1'
+token=$(login /secure/virtual; sed -n 's/.*name="token" value="\([^"]*\)".*/\1/p' /tmp/page | head -1)
+check "forms have a token" test -n "$token"
+post() {
+  exec 5<>/dev/tcp/127.0.0.1/3636 || return 1
+  printf 'POST %s HTTP/1.0\r\nHost: 127.0.0.1:3636\r\nSec-Fetch-Site: same-origin\r\nAuthorization: Basic %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s' \
+    "$1" "$(printf 'piranha:secret' | base64)" ${#2} "$2" >&5
+  cat <&5 >/tmp/page
+  exec 5>&-
+}
+check_passes() { post /secure/virtual/1/servers/1/test "token=$token" && grep -q "The check passed" /tmp/page || { sed 's/<[^>]*>//g' /tmp/page; return 1; }; }
+cp $CONFIG /tmp/sample.cf
+printf '#!/bin/sh\n[ "$(id -un)" = piranha ] && >/tmp/mine && echo OK\n' >/root/check; chmod 755 /root/check; chmod 711 /root
+sed -i '0,/^     send = /s|^     send = .*|     send_program = "/root/check"|; 0,/^     expect = /s|^     expect = .*|     expect = "OK"|' $CONFIG
+check "a check script is tested as the user piranha" check_passes
+cp /tmp/sample.cf $CONFIG
+login /secure/virtual
+base=$(sed -n 's/.*name="base" value="\([^"]*\)".*/\1/p' /tmp/page | head -1)
+blocks() { grep -c '^ *virtual ' $CONFIG; }
+before=$(blocks)
+post /secure/virtual "token=$token&base=$base&do=add"
+check "a change is saved" is "$(blocks)" $((before + 1))
+check "the file's rights stay" is "$(owner $CONFIG)" "piranha:piranha 664"
+check "versions are kept" eventually sh -c 'test -n "$(find /var/lib/piranha/history -name "*.cf")"'
+cp /tmp/sample.cf $CONFIG
+mv /var/log/piranha/access_log /var/log/piranha/access_log.1
+pid=$(show MainPID $GUI)
+check "reload" systemctl reload $GUI
+check "begins a new log" eventually test -e /var/log/piranha/access_log
+check "in the same process" is "$(show MainPID $GUI)" "$pid"
+check "service status" service $GUI status
+check "service restart" service $GUI restart
+check "in another process" not is "$(show MainPID $GUI)" "$pid"
+cp /etc/sysconfig/$GUI /tmp/settings
+echo 'OPTIONS="--tls"' >/etc/sysconfig/$GUI
+check "restart with --tls" systemctl restart $GUI
+check "it speaks HTTPS" eventually logged $GUI "serves https://0.0.0.0:3636/"
+check "only root can read the certificate's key" is "$(owner /var/lib/piranha/piranha-gui.key)" "root:root 600"
+cp /tmp/settings /etc/sysconfig/$GUI
+systemctl restart $GUI
+pid=$(show MainPID $GUI)
+kill -KILL "$pid"
+again() { [ "$(show MainPID $GUI)" != "$pid" ] && answers /secure/ 401; }
+check "killed, it is started again" eventually again
+check "stop" systemctl stop $GUI
+check "nobody answers" not answers / 200
+check "systemd has nothing against how it ended" is "$(show Result $GUI)" success
+check "pulse has not noticed" serves
+systemctl stop pulse
+check "nothing is left behind" eventually nothing_runs
+
 echo "# the init script alone, as a unit that systemd makes of it"
 rm /lib/systemd/system/pulse.service
 systemctl daemon-reload
@@ -112,5 +193,12 @@ check "service reload" service pulse reload
 check "service stop" service pulse stop
 check "addresses and table are gone" gone
 check "nothing is left behind" eventually nothing_runs
+rm /lib/systemd/system/piranha-gui.service
+systemctl daemon-reload
+check "service $GUI start" service $GUI start
+check "the page answers" eventually answers /secure/ 401
+check "the init script itself" sh -c '/etc/init.d/piranha-gui status | grep -q "is running"'
+check "service $GUI stop" service $GUI stop
+check "nobody answers" not answers / 200
 [ $failed = 0 ] && echo "# all is well"
 exit $failed

@@ -1,4 +1,4 @@
-//! The init script, called as `service` does it: by dash and by bash, with a function library like
+//! The init scripts, called as `service` does it: by dash and by bash, with a function library like
 //! Red Hat's and without one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail them")]
@@ -20,6 +20,7 @@ use nix::{
 
 const PIDFILE: &str = "/run/pulse.pid";
 const LOCKFILE: &str = "/run/lock/subsys/pulse";
+const SHARED: &str = "/usr/share/piranha/init-functions";
 const LIBRARY: &str = "/etc/rc.d/init.d/functions";
 
 /// The repository.
@@ -27,10 +28,12 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// A director with the service installed.
+/// A director with the services installed.
 struct Installed {
     node: Node,
     shell: &'static str,
+    /// The one that is called.
+    script: &'static str,
     /// Holds the node, and the rest of its world.
     _site: Site,
 }
@@ -49,28 +52,33 @@ fn said(status: i32, stdout: &str) -> Said {
 
 impl Installed {
     #[track_caller]
-    fn new(shell: &'static str, library: bool) -> Self {
+    fn new(script: &'static str, shell: &'static str, library: bool) -> Self {
         let site = nat_site(1);
         let address = ["172.16.0.19/24"];
         let node = site.lab.node("director").nic("eth0", "wan", &address);
         let node = node.private("/etc/sysconfig").private("/etc/init.d").private("/etc/rc.d");
-        let node = node.private("/dev/shm").build();
+        let node = node.private("/usr/share/piranha").private("/var/lib/piranha");
+        let node = node.private("/var/log/piranha").private("/dev/shm").build();
         // As on every system; what is below it is the init script's business.
         fs::create_dir_all(node.path("/run/lock")).unwrap();
         let programs = programs();
         let programs = programs.display();
         let settings = format!("PULSE={programs}/pulse\nOPTIONS=\"-v --lvsd {programs}/lvsd\"\n");
         node.write("/etc/sysconfig/pulse", settings);
+        // A user that is everywhere.
+        let settings = format!("PIRANHA_GUI={programs}/piranha_gui\nOPTIONS=\"--user nobody\"\n");
+        node.write("/etc/sysconfig/piranha-gui", settings);
+        node.write(SHARED, fs::read(top().join("etc/share/init-functions")).unwrap());
         node.write(CONFIG, configuration(1));
         if library {
             node.write(LIBRARY, fs::read(top().join("tests/data/functions")).unwrap());
         }
-        Self { node, shell, _site: site }
+        Self { node, shell, script, _site: site }
     }
 
     fn command(&self, what: &str) -> Command {
         let mut command = Command::new(self.shell);
-        command.arg(top().join("etc/init.d/pulse"));
+        command.arg(top().join("etc/init.d").join(self.script));
         command.args((!what.is_empty()).then_some(what));
         command
     }
@@ -90,11 +98,12 @@ impl Installed {
         Said { status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
-    /// The pid of the running pulse, which the pid file names.
+    /// The pid of the running program, which the pid file names.
     #[track_caller]
     fn pid(&self) -> u32 {
-        wait("a running pulse", || {
-            let text = fs::read_to_string(self.node.path(PIDFILE)).ok()?;
+        wait("a running program", || {
+            let file = format!("/run/{}.pid", self.script);
+            let text = fs::read_to_string(self.node.path(file)).ok()?;
             text.trim().parse().ok().filter(|pid| lives(*pid))
         })
     }
@@ -112,7 +121,7 @@ fn configuration(serial: u32) -> String {
 /// A day in the life of the service.
 #[track_caller]
 fn story(shell: &'static str, library: bool) {
-    let service = Installed::new(shell, library);
+    let service = Installed::new("pulse", shell, library);
     let node = &service.node;
     assert_eq!(service.service("status"), said(3, "pulse is stopped\n"));
     assert_eq!(service.service("condrestart"), said(0, ""));
@@ -196,7 +205,7 @@ fn with_a_library_by_bash() {
 #[test]
 fn what_keeps_it_from_starting() {
     for library in [false, true] {
-        let service = Installed::new("dash", library);
+        let service = Installed::new("pulse", "dash", library);
         let node = &service.node;
         let refused = |status, stderr: &str| Said {
             status,
@@ -252,4 +261,107 @@ fn what_keeps_it_from_starting() {
         assert_eq!(service.finish(command), refused(4, "only root can do this"));
         assert_eq!(node.processes(), [0; 0], "something was started");
     }
+}
+
+/// The status of the web page's answer, `None` while nobody answers.
+fn page(node: &Node, path: &str) -> Option<u16> {
+    node.get(&format!("http://127.0.0.1:3636{path}")).ok().map(|response| response.status)
+}
+
+/// A day in the life of the web page.
+#[track_caller]
+fn page_story(shell: &'static str, library: bool) {
+    const PIDFILE: &str = "/run/piranha-gui.pid";
+    const LOCKFILE: &str = "/run/lock/subsys/piranha-gui";
+    const LOG: &str = "/var/log/piranha/access_log";
+    let service = Installed::new("piranha-gui", shell, library);
+    let node = &service.node;
+    assert_eq!(service.service("status"), said(3, "piranha-gui is stopped\n"));
+    assert_eq!(service.service("condrestart"), said(0, ""));
+    assert_eq!(service.service("reload"), said(7, ""));
+    assert_eq!(service.service("stop"), said(0, ""));
+    assert_eq!(node.processes(), [0; 0], "something was started");
+
+    assert_eq!(service.service("start"), said(0, "Starting piranha-gui: [  OK  ]\n"));
+    let first = service.pid();
+    assert!(service.exists(LOCKFILE));
+    wait("the page", || page(node, "/"));
+    assert_eq!(page(node, "/secure/"), Some(401));
+    let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+    assert!(status.contains("\nUid:\t65534\t65534\t65534\t65534\n"), "{status}");
+    let running = format!("piranha-gui (pid  {first}) is running...\n");
+    assert_eq!(service.service("status"), said(0, &running));
+    assert_eq!(service.service("start"), said(0, ""));
+    assert_eq!(service.pid(), first);
+
+    // As logrotate does it.
+    let (log, rotated) = (node.path(LOG), node.path("/var/log/piranha/access_log.1"));
+    fs::rename(&log, &rotated).unwrap();
+    assert_eq!(service.service("reload"), said(0, "Reloading piranha-gui: [  OK  ]\n"));
+    wait("a new log", || log.exists().then_some(()));
+    assert_eq!(page(node, "/rotated"), Some(404));
+    wait("its line", || fs::read_to_string(&log).unwrap().contains("/rotated").then_some(()));
+    assert_eq!(service.pid(), first);
+
+    let restarted = "Stopping piranha-gui: [  OK  ]\nStarting piranha-gui: [  OK  ]\n";
+    for what in ["restart", "condrestart"] {
+        let last = service.pid();
+        assert_eq!(service.service(what), said(0, restarted), "{what}");
+        assert!(!lives(last), "{what}");
+        wait("the page", || page(node, "/"));
+    }
+    assert_eq!(service.service("stop"), said(0, "Stopping piranha-gui: [  OK  ]\n"));
+    wait_empty(node);
+    assert!(!service.exists(PIDFILE) && !service.exists(LOCKFILE));
+    assert_eq!(service.service("status"), said(3, "piranha-gui is stopped\n"));
+
+    // Killed.
+    assert_eq!(service.service("start"), said(0, "Starting piranha-gui: [  OK  ]\n"));
+    kill(Pid::from_raw(service.pid().cast_signed()), Signal::SIGKILL).unwrap();
+    wait_empty(node);
+    assert_eq!(service.service("status"), said(1, "piranha-gui dead but pid file exists\n"));
+    fs::remove_file(node.path(PIDFILE)).unwrap();
+    assert_eq!(service.service("status"), said(2, "piranha-gui dead but subsys locked\n"));
+    assert_eq!(service.service("stop"), said(0, ""));
+    assert_eq!(service.service("status").status, 3);
+}
+
+#[test]
+fn the_page_by_dash() {
+    page_story("dash", false);
+}
+
+#[test]
+fn the_page_by_bash_with_a_library() {
+    page_story("bash", true);
+}
+
+#[test]
+fn what_keeps_the_page_from_starting() {
+    let service = Installed::new("piranha-gui", "dash", false);
+    let node = &service.node;
+    let settings = fs::read_to_string(node.path("/etc/sysconfig/piranha-gui")).unwrap();
+    // What it refuses itself: its own words.
+    node.write("/etc/sysconfig/piranha-gui", settings + "OPTIONS=\"--user no_such_user\"\n");
+    let found = service.service("start");
+    assert_eq!((found.status, found.stdout.as_str()), (1, "Starting piranha-gui: [FAILED]\n"));
+    let words = "piranha-gui: there is no user no_such_user to run as";
+    assert!(found.stderr.starts_with(words), "{found:?}");
+    assert!(!service.exists("/run/lock/subsys/piranha-gui"));
+
+    let refused = |status, stderr: &str| Said {
+        status,
+        stdout: String::new(),
+        stderr: format!("piranha-gui: {stderr}\n"),
+    };
+    node.write("/etc/sysconfig/piranha-gui", "PIRANHA_GUI=/no/piranha_gui\n");
+    assert_eq!(service.service("start"), refused(5, "/no/piranha_gui is not installed"));
+    let found = service.service("frob");
+    assert_eq!(found.status, 2);
+    assert!(found.stderr.starts_with("Usage: piranha-gui {start|stop|status|"), "{found:?}");
+
+    fs::remove_file(node.path(SHARED)).unwrap();
+    let missing = refused(5, &format!("{SHARED} is missing: install the package anew"));
+    assert_eq!(service.service("start"), missing);
+    assert_eq!(node.processes(), [0; 0], "something was started");
 }

@@ -1,6 +1,8 @@
 //! Requests that another site makes in the name of a user who is logged in. Whatever they are, no
 //! order reaches the daemons; the same order from a page of this site does.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail so")]
+
 use gui_lab::{Ask, Fake, Files, Gui, PASSWORD, Reply, USER, encoded, made};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_piranha_gui");

@@ -1,6 +1,8 @@
 //! What no browser sends. Whatever it is, the page refuses it, ends the connection or leaves it alone,
 //! and serves everybody else as before.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail so")]
+
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Shutdown};
 

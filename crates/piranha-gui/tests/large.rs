@@ -1,5 +1,7 @@
 //! Ten thousand real servers: what the page holds in memory, and how soon it is there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail so")]
+
 use std::time::{Duration, Instant};
 
 use gui_lab::{Fake, Files, Gui, Reply, made};
@@ -12,6 +14,7 @@ const MOST: u64 = 20 * 1024;
 /// Ten requests as the script makes them, and whole pages; the quickest of each.
 fn measure(virtuals: usize, servers: usize) {
     let files = Files::new();
+    files.write("lvs.cf", made::file(virtuals, servers));
     let lvsd = Fake::on(&files.path("lvsd.sock"), Reply::status(&made::table(virtuals, servers)));
     let _pulse = Fake::on(&files.path("pulse.sock"), Reply::status(&made::pair()));
     let gui = Gui::with(files, PROGRAM, &[]);
@@ -27,6 +30,8 @@ fn measure(virtuals: usize, servers: usize) {
     };
     let (page, bytes) = quickest("/secure/control");
     let (fragment, _) = quickest("/secure/control?fragment=1");
+    let (list, _) = quickest("/secure/virtual");
+    let (form, _) = quickest("/secure/virtual/1/servers/1");
     let (json, _) = quickest("/secure/status.json");
     let (metrics, _) = quickest("/secure/metrics");
     // While the daemons are asked there are two tables for a moment, the old and the new.
@@ -39,7 +44,7 @@ fn measure(virtuals: usize, servers: usize) {
     }
     println!(
         "{virtuals} x {servers}: page {page:?} ({bytes} bytes), fragment {fragment:?}, \
-         JSON {json:?}, metrics {metrics:?}; {resident} KiB resident"
+         list {list:?}, form {form:?}, JSON {json:?}, metrics {metrics:?}; {resident} KiB resident"
     );
     assert!(resident < MOST, "{resident} KiB resident");
     // No time is asserted that a slow machine would break; a page that takes this long is broken.

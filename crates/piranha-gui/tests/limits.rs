@@ -1,6 +1,8 @@
 //! Those who take their time: the limits that keep them from keeping the page from others. They are
 //! minutes long, so here the page runs in the test itself, with shorter ones.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail so")]
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,12 @@
 //!
 //! `screenshots DIRECTORY`; scripts/screenshots is for people.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it makes pictures or fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it makes pictures or fails"
+)]
 
 use std::fs;
 use std::path::Path;

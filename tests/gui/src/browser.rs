@@ -124,7 +124,8 @@ impl Browser {
         let mut browser = Self { driver, session: String::new(), running, _profile: profile };
         let options = json!({ "args": flags });
         let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
-        let made = browser.command("POST", "", &json!({ "capabilities": { "alwaysMatch": wanted } }));
+        let made =
+            browser.command("POST", "", &json!({ "capabilities": { "alwaysMatch": wanted } }));
         let made = made.unwrap_or_else(|error| panic!("no browser: {error}"));
         browser.session = format!("/{}", made["sessionId"].as_str().expect("a session"));
         browser.look(Look::WIDE);
@@ -154,7 +155,8 @@ impl Browser {
 
     #[track_caller]
     fn must(&self, method: &str, path: &str, body: &Value) -> Value {
-        self.command(method, path, body).unwrap_or_else(|error| panic!("{error}\non {}", self.seen()))
+        self.command(method, path, body)
+            .unwrap_or_else(|error| panic!("{error}\non {}", self.seen()))
     }
 
     /// A command of Chromium's own protocol.
@@ -334,7 +336,12 @@ impl Browser {
     pub fn keys(&self, keys: &str) {
         let strokes: Vec<_> = keys
             .chars()
-            .flat_map(|key| [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })])
+            .flat_map(|key| {
+                [
+                    json!({ "type": "keyDown", "value": key }),
+                    json!({ "type": "keyUp", "value": key }),
+                ]
+            })
             .collect();
         let actions = json!([{ "type": "key", "id": "keyboard", "actions": strokes }]);
         self.must("POST", "/actions", &json!({ "actions": actions }));
@@ -352,7 +359,8 @@ impl Browser {
         });
         let before = self.run("return innerHeight", &[]);
         self.chromium("Emulation.setDeviceMetricsOverride", &metrics);
-        let taken = self.chromium("Page.captureScreenshot", &json!({ "format": "png", "clip": clip }));
+        let taken =
+            self.chromium("Page.captureScreenshot", &json!({ "format": "png", "clip": clip }));
         let metrics = json!({
             "width": size[0], "height": before, "deviceScaleFactor": 1, "mobile": false,
         });

@@ -74,7 +74,7 @@ impl Fake {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (Ok(stream), server) = (stream, Arc::clone(&server)) else { break };
-                thread::spawn(move || serve(stream, &server));
+                thread::spawn(move || serve(&stream, &server));
             }
         });
         Self { shared, path: path.to_owned() }
@@ -97,7 +97,7 @@ impl Fake {
         state.seen.iter().filter(|request| request["command"] != "status").cloned().collect()
     }
 
-    /// Waits until it has been asked for its status once more than now: everything that follows
+    /// Waits until it is asked once more: what follows
     /// shows what it says now.
     #[track_caller]
     pub fn wait_asked(&self) {
@@ -125,7 +125,7 @@ fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, State> {
 }
 
 /// One connection. That the other side has hung up is no fault here.
-fn serve(stream: UnixStream, shared: &Shared) {
+fn serve(stream: &UnixStream, shared: &Shared) {
     let Ok(reader) = stream.try_clone() else { return };
     for line in BufReader::new(reader).lines() {
         let Ok(line) = line else { return };
@@ -141,7 +141,7 @@ fn serve(stream: UnixStream, shared: &Shared) {
                 (reply, _) => reply.clone(),
             }
         };
-        if answer(&stream, &reply, &request).is_err() {
+        if answer(stream, &reply, &request).is_err() {
             return;
         }
         if matches!(reply, Reply::Bytes(_) | Reply::Flood(_)) {

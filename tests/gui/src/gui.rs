@@ -163,7 +163,8 @@ impl Gui {
     #[must_use]
     pub fn form(&self, target: &str, fields: &[(&str, &str)]) -> Ask {
         let token = self.token();
-        let fields: Vec<_> = [("token", token.as_str())].into_iter().chain(fields.iter().copied()).collect();
+        let fields: Vec<_> =
+            [("token", token.as_str())].into_iter().chain(fields.iter().copied()).collect();
         Ask::post(target, &fields)
             .user(USER, PASSWORD)
             .header("Origin", &format!("http://{}", self.address))

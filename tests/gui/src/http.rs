@@ -35,8 +35,10 @@ impl Ask {
     /// A form, as a browser sends it.
     #[must_use]
     pub fn post(target: &str, fields: &[(&str, &str)]) -> Self {
-        let fields: Vec<_> =
-            fields.iter().map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(key, value)| format!("{}={}", encoded(key), encoded(value)))
+            .collect();
         Self::new("POST", target)
             .header("Content-Type", "application/x-www-form-urlencoded")
             .body(fields.join("&"))
@@ -199,8 +201,8 @@ impl Conversation<TcpStream> {
             socket.connect(&address.into())?;
             Ok(socket.into())
         });
-        let stream = connected
-            .unwrap_or_else(|error: io::Error| panic!("{source} to {address}: {error}"));
+        let stream =
+            connected.unwrap_or_else(|error: io::Error| panic!("{source} to {address}: {error}"));
         Self::patient(stream)
     }
 

@@ -20,5 +20,5 @@ mod show;
 pub use browser::{Browser, Look};
 pub use fake::{Fake, Reply};
 pub use gui::{Files, Gui, PASSWORD, USER};
-pub use show::Show;
 pub use http::{Answer, Ask, Conversation, basic, encoded};
+pub use show::Show;

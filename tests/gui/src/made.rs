@@ -33,9 +33,9 @@ fn virtual_server(index: usize, servers: usize) -> VirtualServer {
         service: format!("TCP 192.0.{high}.{low}:80"),
         scheduler: "wlc".to_owned(),
         forwarding: "nat".to_owned(),
-        persistent: if index % 3 == 0 { 300 } else { 0 },
+        persistent: if index.is_multiple_of(3) { 300 } else { 0 },
         up: servers.iter().filter(|server| server.up == Some(true)).count(),
-        sorry_server: (index % 5 == 0).then(|| "10.0.255.1:80".to_owned()),
+        sorry_server: index.is_multiple_of(5).then(|| "10.0.255.1:80".to_owned()),
         sorry_active: false,
         problem: None,
         in_kernel: true,
@@ -82,7 +82,9 @@ pub fn hostile_table() -> Status {
     status.version = HOSTILE.to_owned();
     status.file = HOSTILE.to_owned();
     for block in &mut status.virtual_servers {
-        for text in [&mut block.name, &mut block.service, &mut block.scheduler, &mut block.forwarding] {
+        for text in
+            [&mut block.name, &mut block.service, &mut block.scheduler, &mut block.forwarding]
+        {
             *text = format!("{HOSTILE}{text}");
         }
         block.sorry_server = Some(HOSTILE.to_owned());

@@ -47,8 +47,15 @@ fn no_page_has_anything_that_the_audit_finds() {
     for look in Look::all() {
         browser.look(look);
         every_page(&show, &browser, &mut |name| {
-            found.extend(browser.audit().into_iter().map(|line| format!("{name}, {}: {line}", look.name())));
-            found.extend(browser.overflow().into_iter().map(|line| format!("{name}, {}: sticks out: {line}", look.name())));
+            found.extend(
+                browser.audit().into_iter().map(|line| format!("{name}, {}: {line}", look.name())),
+            );
+            found.extend(
+                browser
+                    .overflow()
+                    .into_iter()
+                    .map(|line| format!("{name}, {}: sticks out: {line}", look.name())),
+            );
         });
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -181,4 +188,24 @@ fn the_page_works_without_scripts() {
     browser.press("Set");
     // The page loads itself again.
     browser.wait_text("found without a script");
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let (show, browser) = shown(2);
+    browser.open(&show.url("/secure/control"));
+    assert_eq!((browser.audit(), browser.overflow()), (vec![], vec![]));
+    browser.run(
+        "const field = document.createElement('input');
+         field.style.marginLeft = '2000px';
+         document.querySelector('main').append(field)",
+        &[],
+    );
+    let audit = browser.audit();
+    assert!(audit.iter().any(|line| line.starts_with("label (critical)")), "{audit:?}");
+    assert!(!browser.overflow().is_empty());
+    browser.look(Look::WIDE.in_the_dark());
+    browser.run("document.querySelector('h2').style.color = '#333'", &[]);
+    let audit = browser.audit();
+    assert!(audit.iter().any(|line| line.starts_with("color-contrast")), "{audit:?}");
 }

@@ -139,7 +139,7 @@ mod tests {
     fn an_hour_is_kept_a_sample_every_ten_seconds() {
         let mut history = History::default();
         for second in 0..2 * 3600 {
-            history.take(&snapshot(second, second as u64));
+            history.take(&snapshot(second, second.cast_unsigned()));
         }
         let series = history.of("http", "TCP 192.0.2.10:80").unwrap();
         assert_eq!(series.len(), SAMPLES);
