@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 
 /// What needs root comes first, and is all that root does.
 fn run(options: Options) -> Result<(), String> {
+    daemon::memory::share_between_threads();
     let user = whom(&options.user)?;
     let tls = match &options.tls {
         Some(certificate) => Some(tls::acceptor(certificate, &options.state, &page::host_name())?),
