@@ -67,8 +67,6 @@ struct Measured {
     /// From the end of the deadtime, counted from the last heartbeat seen, to the first answers on
     /// every address that was probed.
     work: Vec<Duration>,
-    /// From the crash to a full table.
-    full: Vec<Duration>,
     /// Client's gap when a node is told to stop.
     stop: Vec<Duration>,
     /// Client's gap at a handover.
@@ -286,7 +284,7 @@ fn rows(node: &Node) -> u32 {
     u32::try_from(text.lines().filter(|l| l.starts_with("  -> 10.")).count()).unwrap_or(u32::MAX)
 }
 
-fn wait(what: &str, mut holds: impl FnMut() -> bool) -> Result<Instant> {
+fn wait(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
     let began = Instant::now();
     while !holds() {
         if began.elapsed() > PATIENCE {
@@ -294,11 +292,11 @@ fn wait(what: &str, mut holds: impl FnMut() -> bool) -> Result<Instant> {
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-    Ok(Instant::now())
+    Ok(())
 }
 
 /// Waits until all servers are in a node's table.
-fn wait_full(node: &Node, when: &str) -> Result<Instant> {
+fn wait_full(node: &Node, when: &str) -> Result<()> {
     wait("a full table", || rows(node) == SERVERS).map_err(|e| {
         let (name, rows) = (node.name(), rows(node));
         format!("{e}, {when}: {rows} of {SERVERS} servers on {name}").into()
@@ -362,9 +360,8 @@ fn measure(director: &dyn Director, addresses: u32) -> Result<Measured> {
         }
         let last = |values: &[Duration]| values.last().map_or_else(String::new, |d| millis(*d));
         eprintln!(
-            "  round {round}: crash {} (full table {}), stop {}, handover {} ms",
+            "  round {round}: crash {}, stop {}, handover {} ms",
             last(&measured.crash),
-            last(&measured.full),
             last(&measured.stop),
             last(&measured.handover)
         );
@@ -407,10 +404,13 @@ fn crash(
     let d1_mac = d1.mac("eth0");
     // Right behind a heartbeat, so that every round begins alike and the client waits longest.
     let from_d1 = |frame: &lab::Frame| frame.source() == d1_mac;
+    let cut = d1.prepare_cut_off();
+    // It starts in 30 ms.
+    std::thread::sleep(Duration::from_millis(500));
     let ready = Instant::now();
     beats.wait(|frame| from_d1(frame) && frame.at > ready, PATIENCE)?;
     let began = Instant::now();
-    d1.cut_off();
+    cut.now();
     let last = beats.frames().into_iter().rfind(from_d1).map(|frame| frame.at);
     d1.kill_all();
     served(&prober, d2, addresses, began)?;
@@ -419,8 +419,7 @@ fn crash(
     let dead = last.unwrap_or(began) + Duration::from_millis(u64::from(DEADTIME));
     measured.crash.push(gap);
     measured.work.push(prober.recovered(began).saturating_duration_since(dead));
-    let full = wait_full(d2, "after the crash")?;
-    measured.full.push(full.saturating_duration_since(began));
+    wait_full(d2, "after the crash")?;
     Ok(())
 }
 
@@ -447,10 +446,9 @@ fn report(sizes: &[u32], table: &[(&'static str, u32, Measured)]) -> String {
     text.push_str(&"---:|".repeat(sizes.len()));
     text.push('\n');
     type Field = fn(&Measured) -> &Vec<Duration>;
-    let fields: [(&str, Field); 5] = [
+    let fields: [(&str, Field); 4] = [
         ("crash: no answers for", |m| &m.crash),
         ("… of it after the deadtime", |m| &m.work),
-        ("crash to full table", |m| &m.full),
         ("stop: no answers for", |m| &m.stop),
         ("handover: no answers for", |m| &m.handover),
     ];

@@ -86,7 +86,7 @@ pub use board::TimedOut;
 pub use capture::{Arp, Capture, Frame, Kind, Udp};
 pub use http::Response;
 pub use https::Nginx;
-pub use node::{Node, NodeBuilder};
+pub use node::{Cut, Node, NodeBuilder};
 pub use original::{Heard, Original, Rank};
 pub use probe::{Counts, Flow, NameServer, Prober};
 pub use process::{Line, Program, Running, Stream};

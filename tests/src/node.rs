@@ -3,8 +3,9 @@
 use std::{
     fmt::{Display, Write},
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Child, Output, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use crate::{
     TimedOut,
     capture::{Capture, Kind},
     namespace::{Mount, Namespace, kill_processes_in, processes_in},
-    process::{Program, Running, run_ip, run_with_input},
+    process::{Program, Running, run_ip, run_with_input, start},
     syslog::Syslog,
     table::Table,
     world::Lab,
@@ -369,6 +370,16 @@ impl Node {
         run_ip(&self.0.switch, &self.0.ports.iter().map(line).collect::<String>());
     }
 
+    /// Makes ready to do so at a moment that matters: without the time that a process takes to start.
+    #[track_caller]
+    #[must_use = "nothing is cut before Cut::now"]
+    pub fn prepare_cut_off(&self) -> Cut {
+        let mut command = Program::from("ip -batch -").in_namespace(&self.0.switch);
+        let child = start(command.stdin(Stdio::piped()));
+        let line = |port: &Port| format!("link set {} nomaster\n", port.port);
+        Cut { child, batch: self.0.ports.iter().map(line).collect() }
+    }
+
     /// Ends what [`Node::cut_off`] began.
     #[track_caller]
     pub fn reconnect(&self) {
@@ -458,6 +469,26 @@ impl Node {
             let listed = self.output("ipvsadm -L -n").stdout;
             eprintln!("---- {}: IPVS table\n{}", self.0.name, String::from_utf8_lossy(&listed));
         }
+    }
+}
+
+/// A node that is about to be cut off, by a process that waits for its orders.
+#[derive(Debug)]
+pub struct Cut {
+    child: Child,
+    batch: String,
+}
+
+impl Cut {
+    /// Cuts it off.
+    #[track_caller]
+    pub fn now(mut self) {
+        if let Some(mut stdin) = self.child.stdin.take() {
+            // If it cannot be written, its status tells.
+            let _ = stdin.write_all(self.batch.as_bytes());
+        }
+        let status = self.child.wait().unwrap_or_else(|e| panic!("ip -batch: {e}"));
+        assert!(status.success(), "ip -batch: {status}; the batch was:\n{}", self.batch);
     }
 }
 
