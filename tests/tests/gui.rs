@@ -257,7 +257,7 @@ fn restore(desk: &Desk<'_>) {
     desk.open("/secure/history");
     desk.browser.follow("(//table//th[@scope='row']/a)[2]");
     desk.browser.press("Restore this version");
-    desk.browser.wait_text("1 change not applied");
+    desk.browser.wait_text("not applied");
     let serial_apart = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !line.starts_with("serial_no")).map(str::to_owned).collect()
     };
