@@ -51,13 +51,9 @@ pub struct Options {
 /// its pid stands in every line. `RUST_LOG` overrules the levels (env_logger's syntax). A second
 /// call changes nothing.
 pub fn init(options: &Options) {
-    let level = if options.verbose { LevelFilter::Debug } else { LevelFilter::Info };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Warn);
-    for module in OURS {
-        builder.filter_module(module, level);
-    }
-    builder.parse_default_env().target(env_logger::Target::Stdout);
+    filter(&mut builder, options.verbose, &std::env::var("RUST_LOG").unwrap_or_default());
+    builder.target(env_logger::Target::Stdout);
     let prefix = options.terminal.unwrap_or(options.ident);
     builder.format(move |out, record| {
         io::Write::write_all(out, format!("{prefix}: {}\n", printable(record)).as_bytes())
@@ -72,6 +68,20 @@ pub fn init(options: &Options) {
     if log::set_boxed_logger(Box::new(both)).is_ok() {
         log::set_max_level(most);
     }
+}
+
+/// Which lines there are. `spec` is what `RUST_LOG` says; a level that it gives for everything
+/// (`debug`) is one for the suite's crates, too.
+fn filter(builder: &mut env_logger::Builder, verbose: bool, spec: &str) {
+    builder.filter_level(LevelFilter::Warn);
+    let levels = spec.split('/').next().unwrap_or_default();
+    if !levels.split(',').any(|part| part.trim().parse::<LevelFilter>().is_ok()) {
+        let level = if verbose { LevelFilter::Debug } else { LevelFilter::Info };
+        for module in OURS {
+            builder.filter_module(module, level);
+        }
+    }
+    builder.parse_filters(spec);
 }
 
 struct Both {
@@ -228,6 +238,31 @@ mod tests {
         assert_eq!(line("a\nlvsd[1]: b\r\x1b[31m\tc"), "a\\nlvsd[1]: b\\r\\x1b[31m c");
         assert_eq!(line(&"x".repeat(5000)).len(), LONGEST + 3);
         assert_eq!(line("grün"), "grün");
+    }
+
+    #[test]
+    fn rust_log_overrules_what_is_logged() {
+        let logs = |verbose, spec, level, target| {
+            let mut builder = env_logger::Builder::new();
+            filter(&mut builder, verbose, spec);
+            builder.build().enabled(&Metadata::builder().level(level).target(target).build())
+        };
+        let cases = [
+            (false, "", Level::Info, "lvsd::site", true),
+            (false, "", Level::Debug, "lvsd::site", false),
+            (true, "", Level::Debug, "lvsd::site", true),
+            (true, "", Level::Info, "neli", false),
+            (false, "debug", Level::Debug, "lvsd::site", true),
+            (false, "debug", Level::Debug, "neli", true),
+            (false, "error", Level::Info, "lvsd::site", false),
+            (false, "neli=info,debug", Level::Debug, "fos", true),
+            (false, "lvsd=debug", Level::Debug, "lvsd::site", true),
+            (false, "lvsd=debug", Level::Debug, "nanny", false),
+            (false, "lvsd=debug", Level::Info, "nanny", true),
+        ];
+        for (verbose, spec, level, target, want) in cases {
+            assert_eq!(logs(verbose, spec, level, target), want, "{spec} {level} {target}");
+        }
     }
 
     #[test]
