@@ -24,23 +24,50 @@ absent() { local path; for path; do [ ! -e "$path" ] && [ ! -L "$path" ] || { ec
 servers() { ipvsadm -Sn | grep -c -- "-a -t $VIP:$1 "; }
 has_servers() { is "$(servers "$1")" 2; }
 
-# ---- The network: a client, this director, two servers behind it.
-for side in client:eth0 servers:eth1; do
-  ip netns add "${side%:*}"
-  ip link add "${side#*:}" type veth peer name eth0 netns "${side%:*}"
-  ip link set "${side#*:}" up
-  ip -n "${side%:*}" link set eth0 up; ip -n "${side%:*}" link set lo up
-done
-ip addr add 192.0.2.11/24 dev eth0; ip -n client addr add 192.0.2.1/24 dev eth0
-ip addr add 10.0.0.11/24 dev eth1
-for server in 10.0.0.21 10.0.0.22; do ip -n servers addr add $server/24 dev eth0; done
+# ---- The network: two segments, outside with a client, inside with two servers; on both this director and a partner,
+# who comes later.
+ip netns add switch
+for segment in outer inner; do ip -n switch link add $segment type bridge forward_delay 0; ip -n switch link set $segment up; done
+# attach SEGMENT NAME DEVICE ADDRESS... : where NAME is a network namespace, or "here".
+attach() {
+  local segment=$1 name=$2 device=$3 side=(); shift 3
+  if [ "$name" != here ]; then side=(-n "$name"); ip netns add "$name" 2>/dev/null; ip -n "$name" link set lo up; fi
+  ip -n switch link add "$name-$segment" type veth peer name peer
+  ip -n switch link set peer name "$device" netns "$([ "$name" = here ] && echo 1 || echo "$name")"
+  ip -n switch link set "$name-$segment" master $segment up
+  ip "${side[@]}" link set "$device" up
+  for address; do ip "${side[@]}" addr add "$address/24" dev "$device"; done
+}
+attach outer client eth0 192.0.2.1
+attach inner servers eth0 10.0.0.21 10.0.0.22
 ip -n servers route add default via $GATEWAY
+attach outer here eth0 192.0.2.11; attach inner here eth1 10.0.0.11
+attach outer partner eth0 192.0.2.12; attach inner partner eth1 10.0.0.12
 openssl req -x509 -newkey rsa:2048 -nodes -keyout /tmp/key -out /tmp/cert -days 2 -subj /CN=test 2>/dev/null
 cat /tmp/key /tmp/cert >/tmp/both
 inside() { ip netns exec "$@" </dev/null >/dev/null 2>>/tmp/traffic.log & }
-traffic=$data/traffic.pl
-inside servers perl "$traffic" serve 10.0.0.21 10.0.0.22
-for server in 10.0.0.21 10.0.0.22; do inside servers perl "$traffic" https /tmp/both $server; done
+inside servers perl $data/traffic.pl serve 10.0.0.21 10.0.0.22
+for server in 10.0.0.21 10.0.0.22; do inside servers perl $data/traffic.pl https /tmp/both $server; done
+# A connection that is to stay, and new ones all the time.
+traffic() {
+  rm -f /tmp/kept /tmp/probed
+  inside client perl $data/traffic.pl keep $VIP /tmp/kept; keep=$!
+  inside client perl $data/traffic.pl probe $VIP /tmp/probed; probe=$!
+  check "a connection is there to stay" eventually higher /tmp/kept 3
+  check "and others come and go" eventually says /tmp/probed answered
+}
+lives() {
+  local lines; lines=$(cat /tmp/kept)
+  check "the connection lives" eventually broken_or_higher /tmp/kept "$lines"
+  check "and is the same one" higher /tmp/kept "$lines"
+}
+probed() {
+  local answered refused longest
+  kill -TERM $probe; wait $probe
+  read -r answered refused longest </tmp/probed
+  echo "#       $answered new connections were answered, $refused not; longest time without: $longest ms"
+  check "new connections were answered" test "$answered" -gt 20
+}
 
 # ---- The operator's files, as copied from another machine, where the group had the number 60.
 mkdir -p $HA/conf
@@ -137,9 +164,7 @@ check "and those whom the check script finds up" eventually has_servers 443
 check "enabled by the operator" systemctl -q enable pulse
 check "start of the page" systemctl start piranha-gui
 check "it knows the password" answers /secure/control 200 "Authorization: Basic $(printf 'piranha:secret' | base64)"
-inside client perl "$traffic" keep $VIP /tmp/kept; inside client perl "$traffic" probe $VIP /tmp/probed; probe=$!
-check "a connection is there to stay" eventually higher /tmp/kept 3
-check "and others come and go" eventually says /tmp/probed answered
+traffic
 
 echo "# upgraded, while it serves"
 sed -i 's/rotate 12/rotate 24/' /etc/logrotate.d/piranha
@@ -151,17 +176,12 @@ check "of the new program" is "$(readlink "/proc/$(show MainPID)/exe")" /usr/sbi
 check "so is the page" eventually is_new "$page" piranha-gui
 check "it serves" eventually serves
 check "all servers are back" eventually has_servers 443
-lines=$(cat /tmp/kept)
-check "the connection lives" eventually broken_or_higher /tmp/kept "$lines"
-check "and is the same one" higher /tmp/kept "$lines"
+lives
 check "the page answers" eventually answers /secure/ 401
 check "pulse is enabled as before, the page is not" sh -c 'systemctl -q is-enabled pulse && ! systemctl -q is-enabled piranha-gui'
 check "the operator's files are as they were" unchanged
 check "what he changed in /etc stays" grep -q "rotate 24" /etc/logrotate.d/piranha
-kill -TERM $probe; wait $probe
-read -r answered refused longest </tmp/probed
-echo "#       $answered new connections were answered, $refused not; longest time without: $longest ms"
-check "new connections were answered" test "$answered" -gt 20
+probed
 
 echo "# back to the older one, with a policy that forbids to touch services"
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
@@ -174,6 +194,37 @@ rm /usr/sbin/policy-rc.d
 check "once more the newer one" quiet_install "$newer"
 check "pulse is another process" eventually is_new "$pid"
 check "the page, which did not run, does not" not pgrep -l piranha_gui
+check "it serves" eventually serves
+
+echo "# the active node of a pair, upgraded while it serves"
+cp -p $HA/lvs.cf /tmp/single.cf
+sed -i 's/^backup_active = 0/backup_active = 1\nkeepalive = 1\ndeadtime = 10\nsyncdaemon = 1\nsyncd_iface = eth1/' $HA/lvs.cf
+sha256sum "${files[@]}" >/tmp/sums
+check "the configuration of a pair" systemctl reload pulse
+ip netns exec partner sysctl -q -p /etc/sysctl.d/60-piranha.conf
+inside partner sh -c 'mount -t tmpfs tmpfs /run/piranha && exec /usr/sbin/pulse -n'; partner=$!
+state() { piranhactl status | grep -q "^$1 .* $2 " || { piranhactl status; return 1; }; }
+knows_the_connection() { ip netns exec partner ipvsadm -Lnc | grep -q ESTABLISHED; }
+partner_serves() { ip -n partner -4 addr | grep -q "$VIP/" && not has_address $VIP; }
+check "the partner is there" eventually state partner inactive
+kill $keep
+traffic
+check "the partner's kernel is told of the connection" eventually knows_the_connection
+check "dpkg installs a package, older this time" quiet_install "$deb"
+check "the partner has taken over" eventually partner_serves
+check "this node stands by" eventually state "this node" inactive
+check "with the program of the package" is "$(dpkg-query -W -f '${Version}' piranha)" "$(version "$deb")"
+lives
+probed
+kill -TERM $partner
+check "the partner ends, and this node serves" eventually serves
+lives
+kill $keep
+check "the operator's files are as they were" unchanged
+check "the newer package again" quiet_install "$newer"
+cp -p /tmp/single.cf $HA/lvs.cf
+sha256sum "${files[@]}" >/tmp/sums
+systemctl restart pulse
 check "it serves" eventually serves
 
 echo "# removed"

@@ -73,6 +73,31 @@ cp /tmp/good.cf $CONFIG
 check "it is tried again, and succeeds now" eventually serves
 systemctl stop pulse
 
+echo "# in stricter bounds"
+dropin=/etc/systemd/system/pulse.service.d
+mkdir -p $dropin; cp /usr/share/doc/piranha/examples/pulse-hardened.conf $dropin/
+systemctl daemon-reload
+exposure() { systemd-analyze security --no-pager "$1" | sed -n 's/.*Overall exposure level for //p'; }
+cp $CONFIG /tmp/sample.cf
+printf '#!/bin/sh\necho OK\n' >/usr/local/sbin/check; chmod 755 /usr/local/sbin/check
+sed -i 's|^     send = .*|     send_program = "/usr/local/sbin/check %h"|; s|^     expect = .*|     expect = "OK"|' $CONFIG
+has_server() { ipvsadm -Sn | grep -q -- "-r 10.0.0.21:80 "; }
+check "start" systemctl start pulse
+check "it serves" eventually serves
+check "a check script finds a server up" eventually has_server
+check "reload" systemctl reload pulse
+pid=$(show MainPID)
+kill -KILL "$pid"
+check "killed, it is started again" eventually is_new "$pid"
+check "it serves" eventually serves
+check "stop" systemctl stop pulse
+check "addresses and table are gone" gone
+check "nothing is left behind" eventually nothing_runs
+echo "#       exposure: $(exposure pulse.service), in stricter bounds"
+cp /tmp/sample.cf $CONFIG; rm -r $dropin; systemctl daemon-reload
+echo "#       exposure: $(exposure pulse.service), as it comes; $(exposure piranha-gui.service)"
+check "systemd understands every line of the units" is "$(systemd-analyze verify --man=no pulse.service piranha-gui.service 2>&1)" ""
+
 echo "# the web page"
 GUI=piranha-gui
 login() { answers "$1" 200 "Authorization: Basic $(printf 'piranha:secret' | base64)"; }
