@@ -14,6 +14,9 @@ check "the kernel's settings are in force" is "$(cat /proc/sys/net/ipv4/ip_forwa
 
 echo "# the sample as it comes"
 check "pulse is not enabled by itself" not systemctl -q is-enabled pulse
+check "it can be enabled" systemctl -q enable pulse
+check "and is then" systemctl -q is-enabled pulse
+check "and disabled again" systemctl -q disable pulse
 check "it does not start with the sample, which has nothing to do" not systemctl start pulse
 check "and says why" eventually logged pulse "pulse: no active lvs services defined in $CONFIG"
 systemctl stop pulse
