@@ -37,6 +37,8 @@ const REFUSAL: usize = 2048;
 /// How many bytes of changes are sent at a time, about; the kernel refuses more than it grants a
 /// send buffer (net.core.wmem_default).
 const BATCH_BYTES: usize = 96 << 10;
+/// That many there is always room for: a page or two, with the kernel's own bookkeeping.
+const LEAST_BYTES: usize = 3 << 10;
 
 /// What a [`Netlink`] takes for itself. The defaults suit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,21 @@ pub struct Netlink {
 struct Batch {
     changes: usize,
     bytes: usize,
+}
+
+impl Batch {
+    /// Whether fewer bytes are worth a try, which are set then. Before Linux 3.11 a request must find
+    /// room in one piece, of which there may be none of a hundred kilobytes after a year.
+    fn shrinks_after(&mut self, outcome: &Outcome) -> bool {
+        // Lost answers are an overrun: this is said of sending only, and nothing has been done.
+        let no_room = matches!(&outcome.settled,
+            Err(Trouble::Io(error)) if error.raw_os_error() == Some(libc::ENOBUFS));
+        let shrinks = no_room && self.bytes > LEAST_BYTES;
+        if shrinks {
+            self.bytes /= 2;
+        }
+        shrinks
+    }
 }
 
 impl Netlink {
@@ -198,8 +215,13 @@ impl Netlink {
 
     /// Sends the next changes, as many as fit; returns how many it were and those that failed.
     fn apply_batch(&mut self, changes: &[(usize, &Change)]) -> (usize, Vec<Failure>) {
-        let (writer, first, sent) = self.encode(changes);
+        let (writer, first, mut sent) = self.encode(changes);
         let mut outcome = self.socket.batch(&writer, first, sent);
+        while self.batch.shrinks_after(&outcome) {
+            let (writer, first, fewer) = self.encode(changes);
+            outcome = self.socket.batch(&writer, first, fewer);
+            sent = fewer;
+        }
         let stale = |(_, errno): &(usize, Errno)| *errno == Errno::ENOENT;
         if outcome.refused.len() == sent && outcome.refused.iter().all(stale) {
             // If the module was loaded anew its family has another number, so that none of these

@@ -16,7 +16,9 @@ use log::warn;
 use crate::change::Change;
 use crate::error::{Error, ErrorKind};
 use crate::table::Failure;
-use crate::types::{Destination, Family, Service, ServiceFlags, ServiceKey, SyncDaemon, Tunnel};
+use crate::types::{
+    Destination, Family, Protocol, Service, ServiceFlags, ServiceKey, SyncDaemon, Tunnel,
+};
 
 const MIXED: &str = "this kernel's IPVS has no servers of another address family than the service's \
     (Linux 3.18 and newer): give the server an address of the service's family";
@@ -32,7 +34,7 @@ const SYNC: &str = "this kernel's sync daemon has no message length, group, port
 pub(super) struct Newer {
     /// Whether it has an address family for each server (Linux 3.18), once that is known.
     families: Option<bool>,
-    /// Flags without a way to see them fail have been spoken of.
+    /// What cannot be seen to fail has been spoken of.
     warned: bool,
 }
 
@@ -147,7 +149,7 @@ impl Newer {
         for (index, change) in made {
             let looked = match change {
                 Change::AddService(wanted) | Change::EditService(wanted) => {
-                    self.warn_of_flags(kernel, change, wanted.flags);
+                    self.warn_of_silence(kernel, change, wanted);
                     let engine = |all: &Vec<Service>| {
                         let is = all.iter().find(|service| service.key == wanted.key);
                         is.is_none_or(|service| service.engine == wanted.engine)
@@ -198,26 +200,37 @@ impl Newer {
         failures
     }
 
-    /// Old kernels keep flags that mean nothing to them, and show them again. So their release is all
-    /// there is to go by, and it may be wrong: distributions add to old kernels.
-    fn warn_of_flags(&mut self, kernel: &mut impl Kernel, change: &Change, flags: ServiceFlags) {
-        let scheduler = flags.sched1 || flags.sched2 || flags.sched3;
-        if self.warned || !(flags.one_packet || scheduler) {
+    /// Old kernels keep flags that mean nothing to them, and protocols that they cannot balance, and show
+    /// them again. So their release is all there is to go by, and it may be wrong: distributions add to
+    /// old kernels.
+    fn warn_of_silence(&mut self, kernel: &mut impl Kernel, change: &Change, service: &Service) {
+        if self.warned || !(has_flags(service) || is_sctp(service)) {
             return;
         }
         let release = kernel.release();
         let Some(version) = version(&release) else { return };
         let needs = |set: bool, since, what| (set && version < since).then_some(what);
-        let missing = needs(flags.one_packet, [2, 6, 36], "one-packet scheduling (Linux 2.6.36)")
+        let flags = service.flags;
+        let scheduler = flags.sched1 || flags.sched2 || flags.sched3;
+        let missing = needs(is_sctp(service), [2, 6, 34], "SCTP (Linux 2.6.34)")
+            .or(needs(flags.one_packet, [2, 6, 36], "one-packet scheduling (Linux 2.6.36)"))
             .or(needs(scheduler, [3, 11, 0], "flags of schedulers (Linux 3.11)"));
         if let Some(missing) = missing {
             self.warned = true;
             warn!(
                 "{change}: this kernel, {release}, does not know {missing} unless its maker has added \
-                 it, and cannot be asked: without it the service works as if the flag were not set"
+                 it, and does not say so: look whether the service works as it should, or do without"
             );
         }
     }
+}
+
+fn has_flags(service: &Service) -> bool {
+    service.flags != ServiceFlags::default()
+}
+
+fn is_sctp(service: &Service) -> bool {
+    matches!(service.key, ServiceKey::Address { protocol: Protocol::Sctp, .. })
 }
 
 /// The service and the server's address, where their families differ.
@@ -237,7 +250,7 @@ fn mixed(change: &Change) -> Option<(ServiceKey, IpAddr)> {
 fn needs_newer(change: &Change) -> bool {
     match change {
         Change::AddService(service) | Change::EditService(service) => {
-            service.engine.is_some() || service.flags != ServiceFlags::default()
+            service.engine.is_some() || has_flags(service) || is_sctp(service)
         }
         Change::AddDestination(key, server) | Change::EditDestination(key, server) => {
             let tunnel = server.as_stored(key).tunnel;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use neli::consts::nl::NlmF;
 
+use super::Batch;
 use super::abi::{daemon, dest, forward, svc, top};
 use super::newer::{Kernel, Newer, Seen};
 use super::socket::{self, Head};
@@ -18,6 +19,7 @@ use crate::types::{
     ServiceKey, SyncDaemon, Timeouts, Tunnel,
 };
 use ::netlink::wire::{Attributes, Messages, Writer};
+use ::netlink::{Outcome, Trouble};
 
 fn service(addr: &str, port: u16, protocol: Protocol) -> Service {
     let key = ServiceKey::Address { protocol, addr: addr.parse().unwrap(), port };
@@ -328,18 +330,43 @@ fn what_is_passed_over_is_noticed_and_taken_back() {
 }
 
 #[test]
-fn flags_that_cannot_be_seen_to_fail_are_spoken_of_once_by_the_release() {
-    let mut dns = service("10.0.0.100", 53, Protocol::Udp);
-    dns.flags.one_packet = true;
-    let changes = [Change::AddService(dns), Change::EditService(dns)];
-    let warned = |mut kernel: OldKernel| {
+fn what_cannot_be_seen_to_fail_is_spoken_of_once_by_the_release() {
+    let warned = |service, mut kernel: OldKernel| {
         let mut newer = Newer::default();
+        let changes = [Change::AddService(service), Change::EditService(service)];
         assert_eq!(apply(&mut kernel, &mut newer, &changes), []);
+        assert_eq!(kernel.reads, 0);
         newer.has_warned()
     };
-    assert!(warned(OldKernel::linux_2_6_32()));
-    assert!(!warned(OldKernel::linux_4_19()));
-    assert!(!warned(OldKernel { release: "", ..OldKernel::linux_2_6_32() }));
+    let mut dns = service("10.0.0.100", 53, Protocol::Udp);
+    dns.flags.one_packet = true;
+    let mut hashed = web();
+    hashed.flags.sched1 = true;
+    let sctp = service("10.0.0.100", 9, Protocol::Sctp);
+    for service in [dns, hashed, sctp] {
+        assert!(warned(service, OldKernel::linux_2_6_32()));
+        assert!(!warned(service, OldKernel::linux_4_19()));
+        let nameless = OldKernel { release: "", ..OldKernel::linux_2_6_32() };
+        assert!(!warned(service, nameless));
+    }
+    assert!(!warned(web(), OldKernel::linux_2_6_32()));
+}
+
+#[test]
+fn changes_are_sent_in_smaller_pieces_where_the_kernel_has_no_room() {
+    let outcome = |errno: i32| Outcome {
+        refused: Vec::new(),
+        settled: Err(Trouble::Io(std::io::Error::from_raw_os_error(errno))),
+    };
+    let mut batch = Batch { changes: 100, bytes: 96 << 10 };
+    assert!(!batch.shrinks_after(&Outcome { refused: Vec::new(), settled: Ok(()) }));
+    assert!(!batch.shrinks_after(&outcome(libc::EPERM)));
+    assert_eq!(batch.bytes, 96 << 10);
+    let mut tries = 0;
+    while batch.shrinks_after(&outcome(libc::ENOBUFS)) {
+        tries += 1;
+    }
+    assert_eq!((tries, batch.bytes), (5, 3 << 10));
 }
 
 /// Answers as the source of Linux 2.6.32 builds them (`net/netfilter/ipvs/ip_vs_ctl.c`,
