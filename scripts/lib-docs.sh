@@ -58,6 +58,7 @@ doc_spans() {
   local span
   awk '/^ *```/ { inside = !inside; next } !inside' "$1" | grep -o '`[^`]*`' | tr -d '`' | while read -r span; do
     case $span in
+      scripts/*) ;;
       pulse\ *|lvsd\ *|nanny\ *|fos\ *|send_arp\ *|piranha*\ *|lvs-check*\ *|dnf\ *|yum\ *|rpm\ *|firewall-cmd\ *|nmcli\ *|service\ *) echo "$span";;
       *\ *) ! type -P -- "${span%% *}" >/dev/null || echo "$span";;
     esac
