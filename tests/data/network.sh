@@ -97,7 +97,7 @@ large_upload() { head -c 200000 /dev/zero | beside client curl -s -m 20 --data-b
 
 before() {
   case $1 in
-    director) case $2 in *networkd*) on director ip route del default;; esac;;
+    director) case $2 in *networkd*) on director sh -c 'ip addr flush dev eth0; ip addr flush dev eth1';; esac;;
     "nat networkd") on nat ip route del default;;
     "direct networkd") on direct ip addr del 192.0.2.100/32 dev lo; check "without its address the server drops what it gets" nobody;;
     "tunnel networkd") on tunnel sh -c 'ip addr del 192.0.2.100/32 dev tunl0; ip link set tunl0 down';;
