@@ -147,7 +147,6 @@ after() {
 nmcli_line() {
   local verb=$2 file
   case "$1 $2 $3" in
-    "nmcli connection up") return;;
     "nmcli connection modify") file=$("$package/manager/usr/bin/nmcli" --offline connection add type ethernet con-name "$4" ifname "$4" ipv4.method manual ipv4.addresses 10.0.0.21/24);
       "$package/manager/usr/bin/nmcli" --offline connection modify "${@:5}" <<<"$file";;
     "nmcli connection add") "$package/manager/usr/bin/nmcli" --offline connection add "${@:4}";;
@@ -164,7 +163,12 @@ for info in "$blocks"/*.info; do
     sh)
       title=$(head -1 "$block.text"); [ "$(wc -l <"$block.text")" -eq 1 ] || title="$title …"
       if [ "${who#* }" = nmcli ]; then
-        while read -r -a words; do check "$where: understood: ${words[*]:0:3}" nmcli_line "${words[@]}"; done <"$block.text"
+        while read -r -a words; do
+          case ${words[*]} in
+            "nmcli connection up "*) echo "left    $where: ${words[*]}";;
+            *) check "$where: understood: ${words[*]:0:3}" nmcli_line "${words[@]}";;
+          esac
+        done <"$block.text"
         continue
       fi
       name=${who%% *}
