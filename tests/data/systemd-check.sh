@@ -2,35 +2,8 @@
 # pulse and the web page as services of systemd. Run by scripts/test on a Debian that scripts/systemd-guest has booted,
 # with the suite installed and nothing started. A line for each check, and the journal when one fails.
 set -u
-export SYSTEMD_PAGER= SYSTEMD_COLORS=0
+. "$(dirname "$0")/check-functions.sh"
 VIP=192.0.2.100 GATEWAY=10.0.0.254 CONFIG=/etc/sysconfig/ha/lvs.cf
-failed=0
-
-# check TEXT COMMAND... : says whether the command succeeded.
-check() {
-  local text=$1; shift
-  if "$@" >/tmp/said 2>&1; then
-    echo "ok      $text"
-  else
-    failed=1
-    echo "NOT OK  $text: $*"; sed 's/^/        /' /tmp/said
-    journalctl --no-pager -n 40 -u pulse -u piranha-gui | sed 's/^/        /'
-  fi
-}
-# eventually COMMAND... : until it succeeds, for 30 s.
-eventually() {
-  local end=$((SECONDS + 30))
-  until "$@"; do [ $SECONDS -lt $end ] || return 1; sleep 0.05; done
-}
-not() { ! "$@"; }
-is() { [ "$1" = "$2" ] || { echo "'$1', not '$2'"; return 1; }; }
-show() { systemctl show -P "$1" "${2:-pulse}"; }
-has_address() { ip -oneline -4 addr | grep -q " $1/"; }
-logged() { journalctl --no-pager -o cat -t "$1" | grep -qF "$2"; }
-nothing_runs() { not pgrep -l 'pulse|lvsd|nanny'; }
-serves() { has_address $VIP && has_address $GATEWAY && ipvsadm -Ln | grep -q "TCP  $VIP:80"; }
-gone() { not has_address $VIP && not has_address $GATEWAY && [ -z "$(ipvsadm -Sn)" ] || { ip -br addr; ipvsadm -Sn; return 1; }; }
-is_new() { local pid; pid=$(show MainPID); [ "$pid" != 0 ] && [ "$pid" != "$1" ]; }
 
 # The node of the sample: two interfaces, with somebody on the other side.
 for n in 0 1; do ip link add eth$n type veth peer name far$n && ip link set eth$n up && ip link set far$n up; done
@@ -41,6 +14,9 @@ check "the kernel's settings are in force" is "$(cat /proc/sys/net/ipv4/ip_forwa
 
 echo "# the sample as it comes"
 check "pulse is not enabled by itself" not systemctl -q is-enabled pulse
+check "it can be enabled" systemctl -q enable pulse
+check "and is then" systemctl -q is-enabled pulse
+check "and disabled again" systemctl -q disable pulse
 check "it does not start with the sample, which has nothing to do" not systemctl start pulse
 check "and says why" eventually logged pulse "pulse: no active lvs services defined in $CONFIG"
 systemctl stop pulse
@@ -100,20 +76,35 @@ cp /tmp/good.cf $CONFIG
 check "it is tried again, and succeeds now" eventually serves
 systemctl stop pulse
 
+echo "# in stricter bounds"
+dropin=/etc/systemd/system/pulse.service.d
+mkdir -p $dropin; cp /usr/share/doc/piranha/examples/pulse-hardened.conf $dropin/
+systemctl daemon-reload
+exposure() { systemd-analyze security --no-pager "$1" | sed -n 's/.*Overall exposure level for //p'; }
+cp $CONFIG /tmp/sample.cf
+printf '#!/bin/sh\necho OK\n' >/usr/local/sbin/check; chmod 755 /usr/local/sbin/check
+sed -i 's|^     send = .*|     send_program = "/usr/local/sbin/check %h"|; s|^     expect = .*|     expect = "OK"|' $CONFIG
+has_server() { ipvsadm -Sn | grep -q -- "-r 10.0.0.21:80 "; }
+check "start" systemctl start pulse
+check "it serves" eventually serves
+check "a check script finds a server up" eventually has_server
+check "reload" systemctl reload pulse
+pid=$(show MainPID)
+kill -KILL "$pid"
+check "killed, it is started again" eventually is_new "$pid"
+check "it serves" eventually serves
+check "stop" systemctl stop pulse
+check "addresses and table are gone" gone
+check "nothing is left behind" eventually nothing_runs
+echo "#       exposure: $(exposure pulse.service), in stricter bounds"
+cp /tmp/sample.cf $CONFIG; rm -r $dropin; systemctl daemon-reload
+echo "#       exposure: $(exposure pulse.service), as it comes; $(exposure piranha-gui.service)"
+check "systemd understands every line of the units" is "$(systemd-analyze verify --man=no pulse.service piranha-gui.service 2>&1)" ""
+
 echo "# the web page"
 GUI=piranha-gui
-# answers PATH STATUS [HEADER] : what the page says to a request.
-answers() {
-  local status
-  exec 5<>/dev/tcp/127.0.0.1/3636 || return 1
-  printf 'GET %s HTTP/1.0\r\n%s\r\n' "$1" "${3:+$3$'\r\n'}" >&5
-  read -r _ status _ <&5; cat <&5 >/tmp/page
-  exec 5>&-
-  is "$status" "$2"
-}
 login() { answers "$1" 200 "Authorization: Basic $(printf 'piranha:secret' | base64)"; }
 page_says() { login "$1" && grep -q "$2" /tmp/page; }
-owner() { stat -c '%U:%G %a' "$1"; }
 check "it is not enabled by itself" not systemctl -q is-enabled $GUI
 # Debian has another group 60: the next free number then.
 check "there is its user, with a group of its own" is "$(id -gn piranha):$(id -u piranha)" "piranha:$(id -g piranha)"
@@ -200,5 +191,4 @@ check "the page answers" eventually answers /secure/ 401
 check "the init script itself" sh -c '/etc/init.d/piranha-gui status | grep -q "is running"'
 check "service $GUI stop" service $GUI stop
 check "nobody answers" not answers / 200
-[ $failed = 0 ] && echo "# all is well"
-exit $failed
+finish

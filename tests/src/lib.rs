@@ -89,7 +89,7 @@ pub use https::Nginx;
 pub use node::{Cut, Node, NodeBuilder};
 pub use original::{Heard, Original, Rank};
 pub use probe::{Counts, Flow, NameServer, Prober};
-pub use process::{Line, Program, Running, Stream};
+pub use process::{Line, Program, Running, Stream, programs_first_in};
 pub use site::{Method, Site, direct_site, nat_site, tunnel_site};
 pub use syslog::{Syslog, SyslogLine};
 pub use table::{Server, Service, Table};

@@ -7,7 +7,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -75,9 +75,23 @@ impl Program {
     }
 }
 
+/// See [`programs_first_in`].
+static FIRST: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has programs looked for in `dir` first of all, before `PIRANHA_BIN`, in all of this process. It stays
+/// with the first directory ever given.
+pub fn programs_first_in(dir: PathBuf) {
+    // That there is one already is no failure.
+    let _ = FIRST.set(dir);
+}
+
 /// `PIRANHA_BIN`, the caller's `PATH`, and where an ordinary user's `PATH` does not lead.
 fn search_path() -> OsString {
     let mut path = OsString::new();
+    if let Some(first) = FIRST.get() {
+        path.push(first);
+        path.push(":");
+    }
     if let Some(own) = std::env::var_os("PIRANHA_BIN") {
         // Programs start in "/": a relative directory would mean another one there.
         path.push(std::path::absolute(PathBuf::from(&own)).map_or(own, PathBuf::into_os_string));

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::process;
+
 /// A pid file that goes away with the value, unless another process has taken it over meanwhile.
 #[derive(Debug)]
 pub struct PidFile {
@@ -36,10 +38,9 @@ impl PidFile {
 /// file that a crash left behind may name any process by now.
 #[must_use]
 pub fn holder(path: &Path) -> Option<i32> {
-    let program = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
     let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
     let other = i64::from(pid) != i64::from(std::process::id());
-    (other && program(&pid.to_string())? == program("self")?).then_some(pid)
+    (other && process::name(pid)? == process::name("self")?).then_some(pid)
 }
 
 impl Drop for PidFile {

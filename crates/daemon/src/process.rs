@@ -50,6 +50,20 @@ pub fn collect(pid: i32) {
     while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) == Err(Errno::EINTR) {}
 }
 
+/// The name of a process by proc(5), whose pid is a number or `self`. Of `stat`, not of `comm`, which is
+/// younger (Linux 2.6.33).
+#[must_use]
+pub fn name(pid: impl fmt::Display) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    name_in(&String::from_utf8_lossy(&stat)).map(str::to_owned)
+}
+
+/// It stands in parentheses and may have any in it; behind the last there are numbers only.
+fn name_in(stat: &str) -> Option<&str> {
+    let (_, rest) = stat.split_once('(')?;
+    rest.rsplit_once(')').map(|(name, _)| name)
+}
+
 /// waitid(2) for any child. Signal numbers are taken as they come: nix knows only the named ones, and
 /// a child ended by a real-time signal would be an error that hides all children behind it.
 #[allow(unsafe_code)]
@@ -97,5 +111,14 @@ mod tests {
         assert_eq!(end_of("kill -40 $$"), Ended::Signaled(40), "a signal without a name");
         assert_eq!(Ended::Exited(3).to_string(), "exited with status 3");
         assert_eq!(Ended::Signaled(9).to_string(), "terminated with signal 9");
+    }
+
+    #[test]
+    fn names_may_have_anything_in_them() {
+        assert_eq!(name_in("12 (pulse) S 1 12 12 0 -1 4202816"), Some("pulse"));
+        assert_eq!(name_in("12 (a) S 1 (b) c) R 1 12 12 0 -1 4202816"), Some("a) S 1 (b) c"));
+        assert_eq!(name_in("12 pulse S"), None);
+        assert!(name("self").is_some_and(|own| Some(own) == name(std::process::id())));
+        assert_eq!(name(i32::MAX), None);
     }
 }

@@ -409,6 +409,69 @@ mod tests {
         assert_eq!(read(&header(0, 254, UNICAST, 0), several, default_route), Some((0, second)));
     }
 
+    /// Messages as the source of Linux 2.6.32 builds them (`rtnl_fill_ifinfo`, `inet_fill_ifaddr`,
+    /// `fib_dump_info`), byte by byte.
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn messages_of_linux_2_6_32() {
+        fn attr(kind: u8, payload: &[u8]) -> Vec<u8> {
+            let mut bytes = vec![u8::try_from(4 + payload.len()).unwrap(), 0, kind, 0];
+            bytes.extend(payload);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        }
+        fn message(kind: u8, fixed: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {
+            let body = [fixed, &attributes.concat()].concat();
+            let length = u8::try_from(16 + body.len()).unwrap();
+            let head = [length, 0, 0, 0, kind, 0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+            [&head[..], &body].concat()
+        }
+        let first = |bytes: &'static [u8]| Messages(bytes).next().unwrap().unwrap();
+        // IFLA_IFNAME, TXQLEN, OPERSTATE, LINKMODE, MTU, QDISC, MAP, ADDRESS, BROADCAST, STATS; UP,
+        // BROADCAST, RUNNING, MULTICAST, LOWER_UP.
+        let nic = message(
+            16,
+            &[0, 0, 1, 0, 2, 0, 0, 0, 0x43, 0x10, 1, 0, 0, 0, 0, 0],
+            &[
+                attr(3, b"eth0\0"),
+                attr(13, &[0xe8, 3, 0, 0]),
+                attr(16, &[6]),
+                attr(17, &[0]),
+                attr(4, &[0xdc, 5, 0, 0]),
+                attr(6, b"pfifo_fast\0"),
+                attr(14, &[0; 28]),
+                attr(1, &MAC),
+                attr(2, &[0xff; 6]),
+                attr(7, &[0; 92]),
+            ],
+        );
+        let read = link(&first(nic.leak())).unwrap().unwrap();
+        assert_eq!((read.index, read.name.as_str(), read.mac), (2, "eth0", Some(MAC)));
+        assert!(read.up && read.carrier && read.arp);
+        // IFA_ADDRESS, LOCAL, BROADCAST, LABEL; no IFA_FLAGS (3.14), no IFA_CACHEINFO for IPv4 (3.7).
+        let vip = message(
+            20,
+            &[2, 24, 0x81, 0, 2, 0, 0, 0],
+            &[
+                attr(1, &[10, 0, 0, 100]),
+                attr(2, &[10, 0, 0, 100]),
+                attr(4, &[10, 0, 0, 255]),
+                attr(3, b"eth0:1\0"),
+            ],
+        );
+        let read = address(&first(vip.leak())).unwrap().unwrap();
+        assert_eq!((read.to_string().as_str(), read.label.as_str()), ("10.0.0.100/24", "eth0:1"));
+        assert!(read.secondary && read.broadcast == Some([10, 0, 0, 255].into()));
+        // RTA_TABLE, OIF, GATEWAY.
+        let route = message(
+            24,
+            &[2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0],
+            &[attr(15, &[254, 0, 0, 0]), attr(5, &[10, 0, 0, 1]), attr(4, &[2, 0, 0, 0])],
+        );
+        let gateway = Gateway { via: [10, 0, 0, 1].into(), index: 2 };
+        assert_eq!(default_route(&first(route.leak())).unwrap(), Some((0, gateway)));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_survived(

@@ -146,13 +146,14 @@ pub(super) fn service(
     Ok(Some((service, ServiceStats { totals, rates })))
 }
 
-/// A server of a service of that family, out of an answer to `GET_DEST`.
+/// A server of a service of that family, out of an answer to `GET_DEST`; and whether the answer names
+/// the family of its address, as kernels do that know of it (Linux 3.18).
 pub(super) fn destination(
     attributes: Attributes<'_>,
     service: Family,
-) -> Result<(Destination, DestinationStats), Malformed> {
+) -> Result<(Destination, DestinationStats, bool), Malformed> {
     let (mut addr, mut server_port, mut method) = (None, None, None);
-    let mut server_family = service;
+    let mut own_family = None;
     let (mut weight, mut upper, mut lower) = (0, 0, 0);
     let (mut tunnel_type, mut tunnel_port, mut tunnel_flags) = (tunnel::IPIP, 0, 0);
     let (mut stats32, mut stats64) = (None, None);
@@ -170,7 +171,7 @@ pub(super) fn destination(
             dest::INACT_CONNS => stats.inactive = u32(payload)?,
             dest::PERSIST_CONNS => stats.persistent = u32(payload)?,
             dest::STATS => stats32 = Some(payload),
-            dest::ADDR_FAMILY => server_family = family(u16(payload)?)?,
+            dest::ADDR_FAMILY => own_family = Some(family(u16(payload)?)?),
             dest::STATS64 => stats64 = Some(payload),
             dest::TUN_TYPE => [tunnel_type] = exactly(payload)?,
             dest::TUN_PORT => tunnel_port = port(payload)?,
@@ -182,7 +183,7 @@ pub(super) fn destination(
     let forwarding = forwarding(method.ok_or(MISSING)?)?;
     let tunnelled = forwarding == Forwarding::Tunnel;
     let server = Destination {
-        addr: address(server_family, addr.ok_or(MISSING)?)?,
+        addr: address(own_family.unwrap_or(service), addr.ok_or(MISSING)?)?,
         port: server_port.ok_or(MISSING)?,
         forwarding,
         weight,
@@ -190,7 +191,7 @@ pub(super) fn destination(
         lower_threshold: lower,
         tunnel: if tunnelled { tunnel(tunnel_type, tunnel_port, tunnel_flags)? } else { None },
     };
-    Ok((server, stats))
+    Ok((server, stats, own_family.is_some()))
 }
 
 fn forwarding(flags: u32) -> Result<Forwarding, Malformed> {

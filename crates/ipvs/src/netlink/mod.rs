@@ -3,6 +3,9 @@
 mod abi;
 mod decode;
 mod encode;
+mod newer;
+#[cfg(test)]
+mod old_kernel;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -21,8 +24,9 @@ use crate::error::{Error, ErrorKind, NO_IPVS};
 use crate::process;
 use crate::stats::{DestinationStats, DestinationStatus, ServiceStats, ServiceStatus};
 use crate::table::{Failure, Info, Table};
-use crate::types::{Destination, Service, SyncDaemon, Timeouts, VirtualService};
+use crate::types::{Destination, Service, ServiceKey, SyncDaemon, Timeouts, VirtualService};
 use abi::cmd;
+use newer::{Kernel, Newer, Seen};
 use socket::Socket;
 
 /// How often a read is tried that answers were lost of, or that the table changed under.
@@ -33,6 +37,8 @@ const REFUSAL: usize = 2048;
 /// How many bytes of changes are sent at a time, about; the kernel refuses more than it grants a
 /// send buffer (net.core.wmem_default).
 const BATCH_BYTES: usize = 96 << 10;
+/// That many there is always room for: a page or two, with the kernel's own bookkeeping.
+const LEAST_BYTES: usize = 3 << 10;
 
 /// What a [`Netlink`] takes for itself. The defaults suit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +69,7 @@ pub struct Netlink {
     socket: Socket,
     options: NetlinkOptions,
     batch: Batch,
+    newer: Newer,
 }
 
 /// How much is sent at a time.
@@ -70,6 +77,21 @@ pub struct Netlink {
 struct Batch {
     changes: usize,
     bytes: usize,
+}
+
+impl Batch {
+    /// Whether fewer bytes are worth a try, which are set then. Before Linux 3.11 a request must find
+    /// room in one piece, of which there may be none of a hundred kilobytes after a year.
+    fn shrinks_after(&mut self, outcome: &Outcome) -> bool {
+        // Lost answers are an overrun: this is said of sending only, and nothing has been done.
+        let no_room = matches!(&outcome.settled,
+            Err(Trouble::Io(error)) if error.raw_os_error() == Some(libc::ENOBUFS));
+        let shrinks = no_room && self.bytes > LEAST_BYTES;
+        if shrinks {
+            self.bytes /= 2;
+        }
+        shrinks
+    }
 }
 
 impl Netlink {
@@ -87,7 +109,7 @@ impl Netlink {
     /// As [`Netlink::open`].
     pub fn open_with(options: NetlinkOptions) -> Result<Self, Error> {
         let (socket, batch) = connect(options).map_err(|trouble| unreadable(OPEN, &trouble))?;
-        Ok(Netlink { socket, options, batch })
+        Ok(Netlink { socket, options, batch, newer: Newer::default() })
     }
 
     /// Starts afresh, for when answers to an earlier request may still come.
@@ -137,30 +159,46 @@ impl Netlink {
         &mut self,
         pick: impl Fn(Destination, DestinationStats) -> D,
     ) -> Result<Vec<(Service, ServiceStats, Vec<D>)>, Trouble> {
+        let services = self.walk_services()?.into_iter();
+        let mut services: Vec<_> =
+            services.map(|(service, stats)| (service, stats, Vec::new())).collect();
+        for (service, _, servers) in &mut services {
+            self.walk_servers(&service.key, |server, stats, _| servers.push(pick(server, stats)))?;
+        }
+        Ok(services)
+    }
+
+    /// All services.
+    fn walk_services(&mut self) -> Result<Vec<(Service, ServiceStats)>, Trouble> {
         let mut services = Vec::new();
         self.socket.dump(
             cmd::GET_SERVICE,
             |_| {},
             |attributes| {
-                if let Some((service, stats)) = decode::service(attributes)? {
-                    services.push((service, stats, Vec::new()));
-                }
+                services.extend(decode::service(attributes)?);
                 Ok(())
             },
         )?;
-        for (service, _, servers) in &mut services {
-            let key = service.key;
-            self.socket.dump(
-                cmd::GET_DEST,
-                |w| encode::service_key(w, &key),
-                |attributes| {
-                    let (server, stats) = decode::destination(attributes, key.family())?;
-                    servers.push(pick(server, stats));
-                    Ok(())
-                },
-            )?;
-        }
         Ok(services)
+    }
+
+    /// The servers of a service, and of each whether the kernel named its address family.
+    fn walk_servers(
+        &mut self,
+        key: &ServiceKey,
+        mut each: impl FnMut(Destination, DestinationStats, bool),
+    ) -> Result<(), Trouble> {
+        let newer = &mut self.newer;
+        self.socket.dump(
+            cmd::GET_DEST,
+            |w| encode::service_key(w, key),
+            |attributes| {
+                let (server, stats, tells_family) = decode::destination(attributes, key.family())?;
+                newer.learn(tells_family);
+                each(server, stats, tells_family);
+                Ok(())
+            },
+        )
     }
 
     fn ask<T>(
@@ -177,8 +215,13 @@ impl Netlink {
 
     /// Sends the next changes, as many as fit; returns how many it were and those that failed.
     fn apply_batch(&mut self, changes: &[(usize, &Change)]) -> (usize, Vec<Failure>) {
-        let (writer, first, sent) = self.encode(changes);
+        let (writer, first, mut sent) = self.encode(changes);
         let mut outcome = self.socket.batch(&writer, first, sent);
+        while self.batch.shrinks_after(&outcome) {
+            let (writer, first, fewer) = self.encode(changes);
+            outcome = self.socket.batch(&writer, first, fewer);
+            sent = fewer;
+        }
         let stale = |(_, errno): &(usize, Errno)| *errno == Errno::ENOENT;
         if outcome.refused.len() == sent && outcome.refused.iter().all(stale) {
             // If the module was loaded anew its family has another number, so that none of these
@@ -307,6 +350,36 @@ fn lost(trouble: &Trouble) -> (ErrorKind, String) {
     (kind, reason.to_owned())
 }
 
+impl Kernel for Netlink {
+    fn send(&mut self, changes: &[(usize, &Change)]) -> (usize, Vec<Failure>) {
+        self.apply_batch(changes)
+    }
+
+    fn services(&mut self) -> Result<Vec<Service>, Error> {
+        let all = self.retrying(READ, Self::walk_services)?;
+        Ok(all.into_iter().map(|(service, _)| service).collect())
+    }
+
+    fn servers(&mut self, key: &ServiceKey) -> Result<Vec<Seen>, Error> {
+        self.retrying(READ, |table| {
+            let mut all = Vec::new();
+            table.walk_servers(key, |server, _, tells_family| {
+                all.push(Seen { server, tells_family });
+            })?;
+            Ok(all)
+        })
+    }
+
+    fn daemons(&mut self) -> Result<Vec<SyncDaemon>, Error> {
+        Table::daemons(self)
+    }
+
+    fn release(&mut self) -> String {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        release.trim().to_owned()
+    }
+}
+
 impl Table for Netlink {
     fn info(&mut self) -> Result<Info, Error> {
         self.ask("read the IPVS version", cmd::GET_INFO, decode::info)
@@ -354,12 +427,9 @@ impl Table for Netlink {
                 Err(error) => failures.push(Failure { index, error }),
             }
         }
-        let mut rest = sound.as_slice();
-        while !rest.is_empty() {
-            let (sent, failed) = self.apply_batch(rest);
-            failures.extend(failed);
-            rest = rest.get(sent..).unwrap_or_default();
-        }
+        let mut newer = self.newer;
+        failures.extend(newer.apply(self, &sound));
+        self.newer = newer;
         failures.sort_by_key(|failure| failure.index);
         failures
     }

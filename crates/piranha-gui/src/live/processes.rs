@@ -27,9 +27,8 @@ pub fn running() -> (Vec<Process>, usize) {
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut found: Vec<(u32, String)> = pids
         .filter_map(|pid: u32| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            let name = name.trim_end();
-            NAMES.contains(&name).then(|| (pid, name.to_owned()))
+            let name = daemon::process::name(pid)?;
+            NAMES.contains(&name.as_str()).then_some((pid, name))
         })
         .collect();
     found.sort_unstable();

@@ -14,7 +14,7 @@ type Listing = Option<Result<Vec<Chain>, String>>;
 pub(super) fn read() -> Firewall {
     let (legacy_program, newer_program) = programs();
     // The older iptables loads its tables by being asked for them; what is not loaded has no rules.
-    let tables = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    let tables = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
     let has_legacy = !tables.trim().is_empty();
     let legacy: Listing = match (has_legacy, legacy_program) {
         (false, _) => None,

@@ -130,20 +130,22 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
 /// The processes in this network namespace: pid and name. A script goes by its own name, not by
 /// its interpreter's.
 fn processes() -> Vec<(u32, String)> {
-    let Ok(own) = fs::metadata("/proc/self/ns/net") else { return Vec::new() };
+    // A link with the network's number in it. Before Linux 3.8 it is none, and before 3.0 it is not
+    // there: then every process counts.
+    let own = fs::read_link("/proc/self/ns/net").ok();
     let here = |pid: u32| {
-        fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|other| other.ino() == own.ino())
+        let of = || fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        own.is_none() || of() == own
     };
     let pids = names(Path::new("/proc")).into_iter().filter_map(|name| name.parse::<u32>().ok());
     pids.filter(|pid| here(*pid)).filter_map(|pid| Some((pid, process_name(pid)?))).collect()
 }
 
 fn process_name(pid: u32) -> Option<String> {
-    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let comm = comm.trim_end();
+    let comm = daemon::process::name(pid)?;
     let interpreters = ["perl", "python", "sh", "bash"];
     if !interpreters.iter().any(|name| comm.starts_with(name)) {
-        return Some(comm.to_owned());
+        return Some(comm);
     }
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = line.split(|byte| *byte == 0).skip(1).filter(|word| !word.starts_with(b"-"));

@@ -22,7 +22,7 @@ pub(crate) fn gather(config: &Config, file: &Path, pulse: Option<Pulse>) -> Fact
         sysctl_d: Path::new("/etc/sysctl.d").is_dir(),
         file: host::file(file),
         rivals: host::rivals(),
-        routes: fs::read_to_string("/proc/thread-self/net/route")
+        routes: fs::read_to_string("/proc/net/route")
             .map_or_else(|_| Vec::new(), |text| routes(&text)),
         ..Facts::default()
     };
@@ -118,7 +118,7 @@ fn sysctls(config: &Config, facts: &mut Facts) {
 fn module(name: &str) -> Result<Module, String> {
     let loaded = fs::read_to_string("/proc/modules").unwrap_or_default();
     let is_loaded = loaded.lines().any(|line| line.split(' ').next() == Some(name));
-    if is_loaded || (name == "ip_vs" && Path::new("/proc/thread-self/net/ip_vs").exists()) {
+    if is_loaded || (name == "ip_vs" && Path::new("/proc/net/ip_vs").exists()) {
         return Ok(Module::Usable);
     }
     let output = run::run("modprobe", &["--dry-run", "--verbose", name])?;
