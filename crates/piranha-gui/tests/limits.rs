@@ -14,6 +14,7 @@ use gui_lab::{Ask, Conversation, Fake, Files, PASSWORD, Reply, USER};
 use piranha_gui::app::{App, router};
 use piranha_gui::options::{OPTIONS, Options};
 use piranha_gui::server::{self, Limits};
+use piranha_gui::tls;
 use tokio::sync::watch;
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -29,11 +30,17 @@ struct Here {
 
 impl Here {
     fn with(limits: Limits) -> Self {
+        Self::started(limits, &[])
+    }
+
+    fn started(limits: Limits, arguments: &[&str]) -> Self {
         let files = Files::new();
-        let command = files.command("piranha_gui", &[]);
+        let command = files.command("piranha_gui", arguments);
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         let parsed = daemon::args::parse(&OPTIONS, words).unwrap();
         let options = Options { limits, ..Options::new(&parsed).unwrap() };
+        let tls = options.tls.as_ref();
+        let tls = tls.map(|files| tls::acceptor(files, &options.state, "lvs1").unwrap());
         let listener = TcpListener::bind(options.listen).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -44,7 +51,7 @@ impl Here {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                server::serve(listener, None, router(&app), limits, ended).await;
+                server::serve(listener, tls, router(&app), limits, ended).await;
             });
         });
         Self { files, address, end: Some(end), thread: Some(thread) }
@@ -100,6 +107,21 @@ fn a_connection_that_says_nothing_ends() {
     assert_eq!(idle.answer("GET").unwrap().unwrap().status, 200);
     assert_eq!(idle.rest().expect("an end"), b"");
     here.assert_serves();
+}
+
+#[test]
+fn a_greeting_by_tls_that_does_not_come_ends_the_connection() {
+    let here = Here::started(Limits { greeting: SHORT, ..patient() }, &["--tls"]);
+    let mut silent = Conversation::with(here.address);
+    assert_eq!(silent.rest().expect("an end"), b"");
+    // The head of a record of 16 KiB with a ClientHello (RFC 8446, 5.1 and 4), then a byte at a time.
+    let mut slow = Conversation::with(here.address);
+    slow.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03").unwrap();
+    let ended = (0..16_000).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        slow.send(b"\0").is_err()
+    });
+    assert!(ended, "160 s of greeting were waited for");
 }
 
 #[test]
