@@ -27,7 +27,7 @@ impl Secret {
     /// When the system has no random numbers.
     pub fn random() -> Result<Self, String> {
         let mut key = [0; 32];
-        openssl::rand::rand_bytes(&mut key).map_err(|error| format!("random numbers: {error}"))?;
+        getrandom::fill(&mut key).map_err(|error| format!("random numbers: {error}"))?;
         Ok(Self(key))
     }
 

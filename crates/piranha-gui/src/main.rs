@@ -16,7 +16,7 @@ use piranha_gui::options::{OPTIONS, Options};
 use piranha_gui::{live, page, server, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_native_tls::TlsAcceptor;
+use tokio_rustls::TlsAcceptor;
 
 const NAME: &str = "piranha-gui";
 const PIDFILE: &str = "/var/run/piranha-gui.pid";

@@ -20,7 +20,7 @@ pub const OPTIONS: [Opt; 13] = [
     option("passwd", None, "FILE", "Password file (/etc/sysconfig/ha/conf/piranha.passwd)"),
     flag("tls", None, "HTTPS, with a certificate of its own making unless one is given"),
     option("tls-cert", None, "FILE", "Certificate and its chain, PEM"),
-    option("tls-key", None, "FILE", "The certificate's private key, PEM (PKCS #8)"),
+    option("tls-key", None, "FILE", "The certificate's private key, PEM, not encrypted"),
     option("state", None, "DIR", "Versions, events, own certificate (/var/lib/piranha)"),
     option("log", None, "DIR", "The access log's directory (/var/log/piranha)"),
     option("lvsd-control", None, "PATH", "lvsd's control socket (/run/piranha/lvsd.sock)"),

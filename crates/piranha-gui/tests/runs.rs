@@ -10,19 +10,26 @@ use std::process::Command;
 
 use gui_lab::{Answer, Ask, Conversation, Files, Gui, PASSWORD, USER};
 use lab::{PATIENCE, Running};
-use native_tls::{Certificate, TlsConnector};
 use nix::sys::signal::Signal;
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslConnector, SslMethod};
+use openssl::x509::X509;
+use openssl::x509::store::X509StoreBuilder;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_piranha_gui");
 
+/// A client that trusts this certificate, PEM, and no other.
+fn trusting(certificate: &str) -> Result<SslConnector, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    store.add_cert(X509::from_pem(certificate.as_bytes())?)?;
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    builder.set_cert_store(store.build());
+    Ok(builder.build())
+}
+
 /// A request by TLS to somebody who must show this certificate, PEM.
 fn secretly(gui: &Gui, certificate: &str, name: &str) -> Result<Answer, String> {
-    let trusted = Certificate::from_pem(certificate.as_bytes()).map_err(|e| e.to_string())?;
-    let connector = TlsConnector::builder()
-        .disable_built_in_roots(true)
-        .add_root_certificate(trusted)
-        .build()
-        .map_err(|error| error.to_string())?;
+    let connector = trusting(certificate).map_err(|error| error.to_string())?;
     let stream = TcpStream::connect(gui.address).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
     let stream = connector.connect(name, stream).map_err(|error| error.to_string())?;
