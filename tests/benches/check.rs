@@ -142,9 +142,11 @@ fn programs(scratch: &Scratch, port: u16) -> Result<Vec<Program>> {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lvs-check-https.sh"))?;
     let script = scratch.path("lvs-check-https.sh");
     fs::write(&script, text.replace('\u{a0}', " "))?;
-    let own = |name: &str, words: &[&str]| Program {
+    let portable = std::env::var("PIRANHA_PORTABLE")
+        .map_err(|_| "PIRANHA_PORTABLE: where the portable programs are")?;
+    let own = |name: &str, bin: &str, words: &[&str]| Program {
         name: name.to_owned(),
-        path: Path::new(&bin).join("lvs-check"),
+        path: Path::new(bin).join("lvs-check"),
         arg0: "lvs-check-https",
         words: words.iter().map(|word| (*word).to_owned()).chain([page.clone()]).collect(),
         is_check: true,
@@ -165,8 +167,9 @@ fn programs(scratch: &Scratch, port: u16) -> Result<Vec<Program>> {
             words: vec![script.display().to_string(), page.clone()],
             is_check: true,
         },
-        own("lvs-check-https", &[]),
-        own("lvs-check-https --days 14 --ca FILE", &["--days=14", &ca]),
+        own("lvs-check-https, of the packages", &portable, &[]),
+        own("… --days 14 --ca FILE", &portable, &["--days=14", &ca]),
+        own("lvs-check-https, with the system's OpenSSL", &bin, &[]),
     ])
 }
 

@@ -2,13 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use neli::consts::nl::NlmF;
-
 use super::Batch;
 use super::abi::{daemon, dest, forward, svc, top};
+use super::decode;
 use super::newer::{Kernel, Newer, Seen};
-use super::socket::{self, Head};
-use super::{decode, encode};
+use super::tests::{attributes, request};
 use crate::change::Change;
 use crate::error::{Error, ErrorKind};
 use crate::memory::Memory;
@@ -173,18 +171,6 @@ impl Kernel for OldKernel {
     fn release(&mut self) -> String {
         self.release.to_owned()
     }
-}
-
-fn request(change: &Change) -> Vec<u8> {
-    let mut writer = Writer::default();
-    let command = encode::command(change);
-    let head = Head { family: 30, command, version: 1, flags: NlmF::empty(), sequence: 1 };
-    head.write(&mut writer, |w| encode::attributes(w, change));
-    writer.bytes().to_vec()
-}
-
-fn attributes(message: &[u8]) -> Attributes<'_> {
-    socket::attributes(&Messages(message).next().unwrap().unwrap()).unwrap()
 }
 
 fn apply(kernel: &mut OldKernel, newer: &mut Newer, changes: &[Change]) -> Vec<Failure> {

@@ -16,7 +16,7 @@ use crate::types::{
 };
 use ::netlink::wire::{Attributes, Messages, Writer};
 
-fn request(change: &Change) -> Vec<u8> {
+pub(super) fn request(change: &Change) -> Vec<u8> {
     let mut writer = Writer::default();
     let command = encode::command(change);
     let head = Head { family: 30, command, version: 1, flags: NlmF::empty(), sequence: 1 };
@@ -25,7 +25,7 @@ fn request(change: &Change) -> Vec<u8> {
 }
 
 /// The attributes of a message.
-fn attributes(message: &[u8]) -> Attributes<'_> {
+pub(super) fn attributes(message: &[u8]) -> Attributes<'_> {
     socket::attributes(&Messages(message).next().unwrap().unwrap()).unwrap()
 }
 
