@@ -65,14 +65,5 @@ doc_spans() {
   done
 }
 
-# package_for_docs DIRECTORY : the .deb with the debug programs of the target directory, made there.
-package_for_docs() {
-  local target programs program
-  target=$(target_directory)
-  programs=$(mktemp -d "$1/programs.XXXXXX") || return 1
-  for program in pulse lvsd nanny fos send_arp piranhactl piranha_gui piranha-passwd lvs-check; do
-    [ -x "$target/debug/$program" ] || { echo "there is no $target/debug/$program: cargo build --workspace --bins" >&2; return 1; }
-    ln -s "$target/debug/$program" "$programs/"
-  done
-  scripts/package --bin "$programs" --output "$1" deb >/dev/null && rm -r "$programs"
-}
+# package_for_docs DIRECTORY : the .deb, made there.
+package_for_docs() { scripts/package --output "$1" deb >/dev/null; }

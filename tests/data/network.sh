@@ -5,8 +5,8 @@
 #   tests/data/network.sh
 #
 # Director and servers are Debians, each booted by systemd in a container of its own, on Debian's own kernel in QEMU
-# (scripts/ipvs-vm): nftables, sysctl and systemd-networkd are the real ones. The package is made of the debug programs of
-# the target directory. A line for each check; ends with 0 if all is well. Needs root, and apt.
+# (scripts/ipvs-vm): nftables, sysctl and systemd-networkd are the real ones. The package is that of
+# scripts/package. A line for each check; ends with 0 if all is well. Needs root, and apt.
 #
 # Not executed: the lines with nmcli. They are given to "nmcli --offline", which reads and understands them, and says
 # which file would come of them; "connection up" is left. nmcli is taken out of its package, which is not installed.

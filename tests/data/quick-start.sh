@@ -4,8 +4,8 @@
 #   tests/data/quick-start.sh
 #
 # Directors and servers are Debians, each booted by systemd in a container of its own, on Debian's own kernel in
-# QEMU (scripts/ipvs-vm), so that systemd and nftables are the real ones. The package is made of the debug programs
-# of the target directory. A line for each check; ends with 0 if all is well. Needs root, and apt.
+# QEMU (scripts/ipvs-vm), so that systemd and nftables are the real ones. The package is that of scripts/package.
+# A line for each check; ends with 0 if all is well. Needs root, and apt.
 #
 # Not executed: the lines with dnf (below), since there is no RHEL here. Its other lines are executed on Debian,
 # with a unit that stands in for firewalld. Where the page has apt fetch what Debian has, it is there already.
