@@ -270,8 +270,17 @@ impl Browser {
     /// Clicks what an XPath finds, as a user does with the mouse.
     #[track_caller]
     pub fn click(&self, path: &str) {
-        let element = self.wait_element(path);
-        self.must("POST", &format!("/element/{element}/click"), &json!({}));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let element = self.wait_element(path);
+            match self.command("POST", &format!("/element/{element}/click"), &json!({})) {
+                Ok(_) => return,
+                // The page has brought itself up to date since it was found, and there is another in its
+                // place. Nothing was clicked.
+                Err(error) if error.contains(": stale element") && Instant::now() < end => {}
+                Err(error) => panic!("{error}\non {}", self.seen()),
+            }
+        }
     }
 
     /// Clicks a button or a link by its text, and waits for the page it leads to.
