@@ -3,6 +3,9 @@
 # Where rustup puts it; not every shell has it in its PATH.
 command -v cargo >/dev/null || PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 
+# The suite's programs, as they are built and installed.
+PROGRAMS=(pulse lvsd nanny fos send_arp piranhactl piranha_gui piranha-passwd lvs-check)
+
 # The tests that need a kernel with IPVS, a line each: PACKAGE TARGET DIRECTORY. They are the [[test]]
 # sections that say "test = false", so that a plain "cargo test" leaves them out.
 kernel_tests() { marked_tests crates/*/Cargo.toml tests/Cargo.toml; }
